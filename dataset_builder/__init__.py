@@ -1,0 +1,1 @@
+"""From policies and sources to a published dataset."""

@@ -1,0 +1,1 @@
+"""The contract every other package builds on: tasks, episodes, shards, parameters and stages."""

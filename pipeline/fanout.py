@@ -1,0 +1,112 @@
+"""One function over many units of work with Ray: progress, retries, a summary of failures."""
+
+import os
+from collections.abc import Callable, Sequence
+from typing import Any, TypeVar
+
+from pipeline.errors import UserError
+from pipeline.stage import log, progress
+
+Unit = TypeVar("Unit")
+Result = TypeVar("Result")
+
+
+def fan_out(
+    function: Callable[[Unit], Result],
+    units: Sequence[Unit],
+    *,
+    workers: int,
+    desc: str,
+    cpus: float = 1,
+    gpus: float = 0,
+    retries: int = 1,
+    name: Callable[[Unit], str] = str,
+) -> list[Result]:
+    """Results of ``function`` over ``units``, in their order.
+
+    One worker runs here, in this process; more run as Ray tasks, on the cluster of
+    ``RAY_ADDRESS`` or on this machine. A unit that fails is tried again (a dead worker also),
+    the others go on, and the failures are summed up in one UserError at the end. Units must be
+    idempotent: each publishes its result atomically and finds it done when it is run again.
+    """
+    if workers == 1 or len(units) <= 1:
+        outcomes = [_attempt(function, unit, retries) for unit in progress(units, desc)]
+    else:
+        outcomes = _with_ray(function, units, workers, desc, cpus, gpus, retries)
+    failures = [
+        f"{name(unit)} ({outcome})"
+        for unit, (ok, outcome) in zip(units, outcomes, strict=True)
+        if not ok
+    ]
+    if failures:
+        shown = "; ".join(failures[:5]) + (" …" if len(failures) > 5 else "")
+        raise UserError(
+            f"{desc}: {len(failures)} of {len(units)} failed, the others are kept: {shown}. "
+            "Run the same command again to retry them"
+        )
+    return [outcome for _, outcome in outcomes]
+
+
+def _attempt(function: Callable[[Any], Any], unit: Any, retries: int) -> tuple[bool, Any]:
+    for attempt in range(retries + 1):
+        try:
+            return True, function(unit)
+        except UserError as error:
+            return False, str(error)
+        except Exception as error:  # any other fault of one unit must not stop the others
+            log.exception("attempt %d of %d failed", attempt + 1, retries + 1)
+            reason = f"{type(error).__name__}: {error}".splitlines()[0]
+    return False, reason
+
+
+def _with_ray(
+    function: Callable[[Any], Any],
+    units: Sequence[Any],
+    workers: int,
+    desc: str,
+    cpus: float,
+    gpus: float,
+    retries: int,
+) -> list[tuple[bool, Any]]:
+    import ray
+
+    started_here = not ray.is_initialized()
+    if started_here:
+        start_ray(workers)
+    try:
+        remote = ray.remote(_attempt).options(num_cpus=cpus, num_gpus=gpus, max_retries=retries)
+        code = ray.put(function)
+        pending = {remote.remote(code, unit, retries): k for k, unit in enumerate(units)}
+        outcomes: list[tuple[bool, Any]] = [(False, "not run")] * len(units)
+        for _ in progress(range(len(units)), desc):
+            (done,), _ = ray.wait(list(pending), num_returns=1)
+            try:
+                outcome = ray.get(done)
+            except ray.exceptions.RayError as error:
+                outcome = (False, str(error).splitlines()[0])
+            outcomes[pending.pop(done)] = outcome
+        return outcomes
+    finally:
+        if started_here:
+            ray.shutdown()
+
+
+def start_ray(workers: int) -> None:
+    """Join the cluster of ``RAY_ADDRESS``, or start Ray on this machine with ``workers`` CPUs."""
+    import ray
+
+    os.environ.setdefault("RAY_ACCEL_ENV_VAR_OVERRIDE_ON_ZERO", "0")
+    quiet: dict[str, Any] = {"include_dashboard": False, "log_to_driver": False}
+    environment = {"env_vars": {"OMP_NUM_THREADS": "1", "MKL_NUM_THREADS": "1"}}
+    try:
+        if os.environ.get("RAY_ADDRESS"):
+            ray.init(logging_level="ERROR", log_to_driver=False, runtime_env=environment)
+        else:
+            ray.init(
+                num_cpus=workers, logging_level="ERROR", runtime_env=environment, **quiet
+            )
+    except ConnectionError as error:
+        raise UserError(
+            f"no Ray cluster at RAY_ADDRESS={os.environ.get('RAY_ADDRESS')} "
+            f"({str(error).splitlines()[0]}): start one, or unset RAY_ADDRESS"
+        ) from None

@@ -1,0 +1,32 @@
+"""Atari frames are stored once; stacks of four are rebuilt on reading."""
+
+import numpy as np
+
+SIDE = 84
+FRAME_BYTES = SIDE * SIDE
+
+
+def newest(stacks: np.ndarray) -> np.ndarray:
+    """The newest frame of each stack: (n, 4, 84, 84) -> (n, 84, 84)."""
+    return stacks[:, -1]
+
+
+def stack(frames: np.ndarray, count: int = 4) -> np.ndarray:
+    """The stacks of one episode: uint8 (T, 84, 84) -> (T, count, 84, 84), oldest frame first.
+
+    Before the first frame of an episode the stack is filled with that frame, as the
+    environment does at a reset. The result is a copy-free view of a padded array.
+    """
+    padded = np.concatenate([np.repeat(frames[:1], count - 1, axis=0), frames])
+    windows = np.lib.stride_tricks.sliding_window_view(padded, count, axis=0)
+    return np.moveaxis(windows, -1, 1)
+
+
+def to_bytes(frames: np.ndarray) -> list[bytes]:
+    """One ``bytes`` of 7,056 grey values a frame."""
+    return [frame.tobytes() for frame in np.ascontiguousarray(frames)]
+
+
+def from_bytes(rows: list[bytes]) -> np.ndarray:
+    """The inverse of ``to_bytes``: uint8 (T, 84, 84)."""
+    return np.frombuffer(b"".join(rows), np.uint8).reshape(-1, SIDE, SIDE)

@@ -1,0 +1,201 @@
+"""Typed ``params.yaml``: an unknown or bad key is one line that names it and the nearest valid one."""
+
+from pathlib import Path
+from typing import Annotated, Any, Literal
+
+import yaml
+from pydantic import BaseModel, ConfigDict, Field, ValidationError, field_validator, model_validator
+
+from pipeline.domains import RL_DOMAINS
+from pipeline.errors import UserError, did_you_mean
+from pipeline.tasks import get_task
+
+Positive = Annotated[int, Field(gt=0)]
+Fraction = Annotated[float, Field(gt=0, lt=1)]
+
+
+class Settings(BaseModel):
+    """A frozen group of parameters that accepts no unknown key."""
+
+    model_config = ConfigDict(extra="forbid", frozen=True)
+
+
+class Expert(Settings):
+    """Where a domain's experts come from, and how much training they get."""
+
+    source: str = "train"
+    """``train`` | ``scripted`` | ``bot`` | ``shipped`` | ``hub:<repo>@<revision>``."""
+    sources: dict[str, str] = {}
+    """Task -> source, where it differs from the domain's."""
+    steps: Positive = 100_000
+    """Agent steps of training a task (frames are four times that on Atari)."""
+    task_steps: dict[str, Positive] = {}
+    """Task -> steps, where it differs."""
+    envs: Positive = 64
+    """Environments stepped together in training."""
+    recipe: dict[str, Any] = {}
+    """Sample Factory settings that override the domain's recipe."""
+    task_recipe: dict[str, dict[str, Any]] = {}
+    """Task -> settings that override the domain's recipe and ``recipe``."""
+    gate_episodes: Positive = 100
+    """Episodes an expert is scored on before collection."""
+    keep_weak: bool = True
+    """Collect from experts that the gate calls weak (the verdict goes into manifests and cards)."""
+
+    @field_validator("source")
+    @classmethod
+    def _known_source(cls, source: str) -> str:
+        known = ("train", "scripted", "bot", "shipped")
+        if source not in known and not source.startswith("hub:"):
+            raise ValueError(f"is not one of {', '.join(known)}, hub:<repo>@<revision>")
+        return source
+
+    @field_validator("sources")
+    @classmethod
+    def _known_sources(cls, sources: dict[str, str]) -> dict[str, str]:
+        for source in sources.values():
+            cls._known_source(source)
+        return sources
+
+    def source_of(self, task: str) -> str:
+        """The source of one task's expert."""
+        return self.sources.get(task, self.source)
+
+    def steps_of(self, task: str) -> int:
+        """The training budget of one task, in agent steps."""
+        return self.task_steps.get(task, self.steps)
+
+    def recipe_of(self, task: str) -> dict[str, Any]:
+        """The settings that override the domain's recipe for one task."""
+        return {**self.recipe, **self.task_recipe.get(task, {})}
+
+
+class Collect(Settings):
+    """How many episodes or steps are collected for each task, and in which pieces."""
+
+    episodes: Positive | None = None
+    steps: Positive | None = None
+    """A budget of steps instead: whole episodes are added until it is reached."""
+    slots: Positive = 16
+    """Environments stepped together in one shard."""
+    episodes_per_slot: Positive = 1
+    """The same quota for every slot of a shard, so that short episodes are not over-counted."""
+    test_fraction: Fraction = 0.1
+
+    @model_validator(mode="after")
+    def _one_budget(self) -> "Collect":
+        if (self.episodes is None) == (self.steps is None):
+            raise ValueError("needs exactly one of 'episodes' and 'steps'")
+        return self
+
+
+class RLDomain(Settings):
+    """One domain of environments."""
+
+    tasks: tuple[str, ...] = ()
+    env: dict[str, Any] = {}
+    """Options of the domain's ``make_envs``, the same in training, collection and evaluation."""
+    expert: Expert = Expert()
+    collect: Collect
+
+    @field_validator("tasks")
+    @classmethod
+    def _known_tasks(cls, tasks: tuple[str, ...]) -> tuple[str, ...]:
+        for task in tasks:
+            try:
+                get_task(task)
+            except UserError as error:
+                raise ValueError(str(error)) from error
+        if len(set(tasks)) != len(tasks):
+            raise ValueError("names a task twice")
+        return tasks
+
+
+class TextCorpus(Settings):
+    """One text corpus."""
+
+    name: str = "python-docs"
+
+
+class VisionCorpus(Settings):
+    """One corpus of images with text."""
+
+    name: str = "grid-captions"
+
+
+class Params(Settings):
+    """The whole of ``params.yaml``."""
+
+    profile: str
+    seed: Annotated[int, Field(ge=0)] = 0
+    workers: Positive = 2
+    """CPU cores that the fan-out may use; it never changes what is computed."""
+    mujoco: RLDomain
+    metaworld: RLDomain
+    babyai: RLDomain
+    atari: RLDomain
+    random_episodes: Positive = 100
+    """Episodes of uniform random play that give each task's random score."""
+    text: tuple[TextCorpus, ...] = ()
+    vision: tuple[VisionCorpus, ...] = ()
+
+    @model_validator(mode="after")
+    def _tasks_in_their_domain(self) -> "Params":
+        for name in RL_DOMAINS:
+            for task in self.domain(name).tasks:
+                if get_task(task).domain != name:
+                    raise ValueError(f"{name}.tasks names '{task}', a task of another domain")
+        return self
+
+    def domain(self, name: str) -> RLDomain:
+        """The parameters of one RL domain."""
+        return getattr(self, name)
+
+    @property
+    def tasks(self) -> list[str]:
+        """Every RL task of the profile, domain by domain."""
+        return [task for name in RL_DOMAINS for task in self.domain(name).tasks]
+
+
+def load_params(path: str | Path = "params.yaml") -> Params:
+    """Read and check a parameter file; UserError in one line that names the key."""
+    try:
+        raw = yaml.safe_load(Path(path).read_text(encoding="utf8"))
+    except FileNotFoundError:
+        raise UserError(
+            f"no parameter file '{path}': run from the project's folder or pass --params"
+        ) from None
+    except (yaml.YAMLError, UnicodeDecodeError) as error:
+        raise UserError(f"'{path}' is not YAML: {error}") from None
+    if not isinstance(raw, dict):
+        raise UserError(f"'{path}' must hold a mapping of parameters, like the one shipped")
+    try:
+        return Params(**raw)
+    except ValidationError as error:
+        raise UserError(f"{path}: {_first_error(error)}") from None
+
+
+def _first_error(error: ValidationError) -> str:
+    first = error.errors()[0]
+    key = ".".join(str(part) for part in first["loc"])
+    if first["type"] == "extra_forbidden":
+        valid = _fields_at(first["loc"][:-1])
+        return f"unknown key '{key}'{did_you_mean(str(first['loc'][-1]), valid)}"
+    if first["type"] == "missing":
+        return f"key '{key}' is missing"
+    message = first["msg"].removeprefix("Value error, ")
+    shown = "" if isinstance(first["input"], dict) else f" (it is {first['input']!r})"
+    return f"'{key}': {message}{shown}" if key else message
+
+
+def _fields_at(path: tuple[int | str, ...]) -> list[str]:
+    """The valid keys of the group that ``path`` leads to."""
+    model: Any = Params
+    for part in path:
+        if isinstance(part, int):
+            continue
+        annotation = model.model_fields[part].annotation
+        arguments = getattr(annotation, "__args__", ())
+        nested = [a for a in (annotation, *arguments) if isinstance(a, type)]
+        model = next((a for a in nested if issubclass(a, BaseModel)), model)
+    return list(model.model_fields)

@@ -1,0 +1,1 @@
+"""JAT: the model, its training and its evaluation."""
