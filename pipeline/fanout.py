@@ -102,9 +102,7 @@ def start_ray(workers: int) -> None:
         if os.environ.get("RAY_ADDRESS"):
             ray.init(logging_level="ERROR", log_to_driver=False, runtime_env=environment)
         else:
-            ray.init(
-                num_cpus=workers, logging_level="ERROR", runtime_env=environment, **quiet
-            )
+            ray.init(num_cpus=workers, logging_level="ERROR", runtime_env=environment, **quiet)
     except ConnectionError as error:
         raise UserError(
             f"no Ray cluster at RAY_ADDRESS={os.environ.get('RAY_ADDRESS')} "

@@ -1,7 +1,7 @@
-"""Typed ``params.yaml``: an unknown or bad key is one line that names it and the nearest valid one."""
+"""Typed ``params.yaml``: a bad key is one line that names it and the nearest valid one."""
 
 from pathlib import Path
-from typing import Annotated, Any, Literal
+from typing import Annotated, Any
 
 import yaml
 from pydantic import BaseModel, ConfigDict, Field, ValidationError, field_validator, model_validator
@@ -176,7 +176,8 @@ def load_params(path: str | Path = "params.yaml") -> Params:
 
 
 def _first_error(error: ValidationError) -> str:
-    first = error.errors()[0]
+    # An unknown key explains a missing one, so it is told first.
+    first = min(error.errors(), key=lambda e: e["type"] != "extra_forbidden")
     key = ".".join(str(part) for part in first["loc"])
     if first["type"] == "extra_forbidden":
         valid = _fields_at(first["loc"][:-1])

@@ -30,7 +30,11 @@ def published_tasks() -> dict[str, Task]:
             for key in ("random_mean", "expert_mean", "expert_std", "human_mean")
         }
         tasks[row["task"]] = Task(
-            row["task"], row["domain"], row["title"], row["gymnasium_id"], row["envpool_id"],
+            row["task"],
+            row["domain"],
+            row["title"],
+            row["gymnasium_id"],
+            row["envpool_id"],
             **scores,
         )
     return tasks

@@ -28,7 +28,7 @@ class MetaWorldEnv(EnvPoolEnv):
 def make_envs(
     task: Task, seeds: Sequence[int], threads: int = 1, goal_visible: bool = True, **options: Any
 ) -> MetaWorldEnv:
-    """One v3 environment a seed; ``goal_visible=False`` zeroes the goal as the published data did."""
+    """One v3 environment a seed; ``goal_visible=False`` zeroes the goal, as published."""
     return MetaWorldEnv(
         task.envpool_id,
         seeds,

@@ -1,0 +1,108 @@
+"""Parquet shards: written a few episodes at a time, read back as arrays without copying numbers."""
+
+import hashlib
+import os
+from collections.abc import Iterable, Iterator
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import pyarrow as pa
+import pyarrow.parquet as pq
+
+from pipeline import frames
+from pipeline.errors import UserError
+
+ROW_GROUP_BYTES = 8 * 2**20
+"""Uncompressed bytes a row group holds at most (one episode at least): what a reader loads at
+once, and what the Hub's viewer can still show."""
+COMPRESSION = {"compression": "zstd", "compression_level": 3}
+
+
+def write_shard(path: str | Path, schema: pa.Schema, tables: Iterable[pa.Table]) -> dict[str, int]:
+    """Stream tables into one Parquet file that appears whole; returns rows and bytes.
+
+    The bytes depend on the rows alone: tables are regrouped into row groups by size.
+    """
+    path = Path(path)
+    path.parent.mkdir(parents=True, exist_ok=True)
+    temporary = path.with_name(f".{path.name}.{os.getpid()}.tmp")
+    rows = 0
+    with pq.ParquetWriter(temporary, schema, **COMPRESSION) as writer:
+        for group in _row_groups(tables):
+            writer.write_table(group, row_group_size=max(1, len(group)))
+            rows += len(group)
+    os.replace(temporary, path)
+    return {"rows": rows, "bytes": path.stat().st_size}
+
+
+def _row_groups(tables: Iterable[pa.Table]) -> Iterator[pa.Table]:
+    waiting: list[pa.Table] = []
+    size = 0
+    for table in tables:
+        for k in range(len(table)):
+            row = table.slice(k, 1)
+            if waiting and size + row.nbytes > ROW_GROUP_BYTES:
+                yield pa.concat_tables(waiting)
+                waiting, size = [], 0
+            waiting.append(row)
+            size += row.nbytes
+    if waiting:
+        yield pa.concat_tables(waiting)
+
+
+def open_shard(path: str | Path) -> pq.ParquetFile:
+    """A Parquet file, memory-mapped; UserError that names it when it is missing or broken."""
+    try:
+        return pq.ParquetFile(path, memory_map=True)
+    except FileNotFoundError:
+        raise UserError(f"'{path}' does not exist: run the stage that makes it") from None
+    except (pa.ArrowInvalid, OSError) as error:
+        raise UserError(
+            f"'{path}' is truncated or not Parquet ({str(error).splitlines()[0]}): "
+            "delete it and run its stage again"
+        ) from None
+
+
+def read_tables(path: str | Path, columns: list[str] | None = None) -> Iterator[pa.Table]:
+    """The row groups of a shard, one table each; UserError that names a broken file."""
+    file = open_shard(path)
+    try:
+        for group in range(file.num_row_groups):
+            yield file.read_row_group(group, columns=columns)
+    except (pa.ArrowInvalid, OSError) as error:
+        raise UserError(
+            f"'{path}' is damaged ({str(error).splitlines()[0]}): delete it and run its stage again"
+        ) from None
+
+
+def read_rows(path: str | Path, columns: list[str] | None = None) -> Iterator[dict[str, Any]]:
+    """The rows of a shard, lists of numbers as numpy arrays and frames as (T, 84, 84) uint8."""
+    for table in read_tables(path, columns):
+        for k in range(len(table)):
+            yield {name: to_numpy(name, table.column(name)[k]) for name in table.column_names}
+
+
+def to_numpy(name: str, scalar: Any) -> Any:
+    """One cell: numbers as arrays ((T,) or (T, D)), other values as Python objects."""
+    if name == "final_observation" and pa.types.is_binary(scalar.type):
+        return frames.from_bytes([scalar.as_py()])[0]
+    if not pa.types.is_list(scalar.type):
+        return scalar.as_py()
+    values = scalar.values
+    if values is None:
+        return None
+    if pa.types.is_binary(values.type):
+        return frames.from_bytes(values.to_pylist())
+    if pa.types.is_list(values.type):
+        flat = values.flatten()
+        return flat.to_numpy(zero_copy_only=False).reshape(len(values), -1)
+    if pa.types.is_string(values.type):
+        return np.array(values.to_pylist(), dtype=object)
+    return values.to_numpy(zero_copy_only=False)
+
+
+def sha256(path: str | Path) -> str:
+    """The checksum of a file, hexadecimal."""
+    with open(path, "rb") as file:
+        return hashlib.file_digest(file, "sha256").hexdigest()
