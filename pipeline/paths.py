@@ -1,0 +1,26 @@
+"""Where each stage's outputs are, below the project's folder."""
+
+from pathlib import Path
+
+from pipeline.types import Task
+
+ARTIFACTS = Path("artifacts")
+METRICS = Path("metrics")
+"""Small JSON and CSV files that ``dvc metrics`` and ``dvc plots`` show."""
+RANDOM_SCORES = ARTIFACTS / "random_scores.json"
+CORPORA = ARTIFACTS / "corpora"
+DATASET = ARTIFACTS / "dataset"
+PUBLISHED = ARTIFACTS / "published"
+JAT = ARTIFACTS / "jat"
+EVALUATION = ARTIFACTS / "evaluation"
+REPORT = ARTIFACTS / "report"
+
+
+def expert_folder(task: Task) -> Path:
+    """The expert of one task: config.json, model.safetensors, score.json, curve.csv."""
+    return ARTIFACTS / "experts" / task.domain / task.id
+
+
+def episodes_folder(task: Task) -> Path:
+    """The collected episodes of one task: shards and manifest.json."""
+    return ARTIFACTS / "episodes" / task.domain / task.id
