@@ -1,0 +1,51 @@
+# Each target makes the virtual environment first if it is not there: `make repro` is enough.
+PYTHON ?= python3
+VENV := .venv
+BIN := $(abspath $(VENV)/bin)
+# The stages are started as `python -m …`: they must find this environment's Python.
+export PATH := $(BIN):$(PATH)
+export VIRTUAL_ENV := $(abspath $(VENV))
+
+.PHONY: help setup repro test lint bench lock clean
+help:
+	@echo "make repro   build everything: experts, episodes, corpora, dataset, JAT, report"
+	@echo "make test    run the tests"
+	@echo "make lint    ruff and basedpyright"
+	@echo "make bench   run every benchmark"
+	@echo "make lock    write requirements.lock anew from pyproject.toml"
+
+# torch goes in first, with pip: where a CPU build is offered (pip's find-links) uv would not see it.
+# The lock is complete, so nothing is resolved here; `pip check` would name Sample Factory's stale
+# pins only, which pyproject.toml explains.
+$(VENV)/.installed: requirements.lock pyproject.toml
+	@$(PYTHON) -c 'import sys; sys.exit(sys.version_info[:2] != (3, 11))' || \
+		{ echo "error: Python 3.11 is needed; pass it as PYTHON=/path/to/python3.11"; exit 2; }
+	@test -x $(BIN)/python || $(PYTHON) -m venv $(VENV)
+	$(BIN)/python -m pip install --quiet uv torch==2.13.0
+	$(BIN)/uv pip install --quiet --no-deps -r requirements.lock -e .
+	@touch $@
+
+setup: $(VENV)/.installed
+
+repro: setup
+	dvc repro
+	@python -m trainer.report --show
+
+test: setup
+	pytest -n 2
+
+lint: setup
+	ruff check .
+	ruff format --check .
+	basedpyright
+
+bench: setup
+	@for script in benchmarks/[a-z]*.py; do name=$$(basename $$script .py); \
+		echo "== $$name"; python -m benchmarks.$$name || exit $$?; done
+
+lock: setup
+	uv pip compile pyproject.toml --all-extras --python-version 3.11 --no-emit-package torch \
+		--no-header --no-annotate --upgrade --output-file requirements.lock
+
+clean:
+	rm -rf artifacts metrics
