@@ -97,12 +97,13 @@ def visible(opaque: bytes) -> np.ndarray:
 class EncodedView(Level):
     """Mixin for minigrid levels whose world changes only in front of the agent."""
 
-    _world: np.ndarray
+    world: np.ndarray
+    """uint8 (cells, 3): see ``encode_world``."""
 
     def _gen_grid(self, width: int, height: int) -> None:
         with redirect_stdout(None):  # the generator prints its rejected attempts
             super()._gen_grid(width, height)
-        self._world = encode_world(self.grid)
+        self.world = encode_world(self.grid)
 
     @property
     def right_vec(self) -> np.ndarray:
@@ -122,8 +123,8 @@ class EncodedView(Level):
         (x, y), ahead = self.agent_pos, DIR_TO_VEC[self.agent_dir]
         x, y = int(x + ahead[0]), int(y + ahead[1])
         cell = self.grid.grid[y * self.width + x]
-        self._world[self.cell_index(x, y)] = EMPTY if cell is None else cell.encode()
-        symbols = self._world[self.view_cells()]
+        self.world[self.cell_index(x, y)] = EMPTY if cell is None else cell.encode()
+        symbols = self.world[self.view_cells()]
         symbols *= visible(OPAQUE[symbols[:, 0], symbols[:, 2]].tobytes())
         symbols[AGENT_CELL] = self.carrying.encode() if self.carrying else EMPTY
         image = symbols.reshape(VIEW, VIEW, 3)
