@@ -55,8 +55,14 @@ def _attempt(function: Callable[[Any], Any], unit: Any, retries: int) -> tuple[b
             return False, str(error)
         except Exception as error:  # any other fault of one unit must not stop the others
             log.exception("attempt %d of %d failed", attempt + 1, retries + 1)
-            reason = f"{type(error).__name__}: {error}".splitlines()[0]
+            reason = _reason(error)
     return False, reason
+
+
+def _reason(error: Exception) -> str:
+    # Ray wraps what a worker raised; its own text begins with the name of the worker.
+    cause = getattr(error, "cause", None) or error
+    return f"{type(cause).__name__}: {cause}".splitlines()[0]
 
 
 def _with_ray(
@@ -83,7 +89,7 @@ def _with_ray(
             try:
                 outcome = ray.get(done)
             except ray.exceptions.RayError as error:
-                outcome = (False, str(error).splitlines()[0])
+                outcome = (False, _reason(error))
             outcomes[pending.pop(done)] = outcome
         return outcomes
     finally:

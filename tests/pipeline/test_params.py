@@ -1,0 +1,176 @@
+import copy
+from pathlib import Path
+from typing import Any
+
+import pytest
+import yaml
+from hypothesis import HealthCheck, given, settings
+from hypothesis import strategies as st
+
+from pipeline.domains import RL_DOMAINS
+from pipeline.errors import UserError
+from pipeline.params import Params, load_params
+from pipeline.tasks import tasks_of
+
+ROOT = Path(__file__).parent.parent.parent
+PROFILES = sorted([*ROOT.glob("params.yaml"), *ROOT.glob("params/*.yaml")])
+SMALL: dict[str, Any] = {
+    "profile": "test",
+    "mujoco": {"tasks": ["mujoco-pendulum"], "collect": {"episodes": 4}},
+    "metaworld": {"tasks": ["metaworld-reach"], "collect": {"episodes": 4}},
+    "babyai": {"collect": {"episodes": 4}},
+    "atari": {"tasks": ["atari-pong"], "collect": {"steps": 1000}},
+}
+
+
+def write(folder: Path, value: Any) -> Path:
+    path = folder / "params.yaml"
+    path.write_text(value if isinstance(value, str) else yaml.safe_dump(value), encoding="utf8")
+    return path
+
+
+def changed(key: str, value: Any) -> dict[str, Any]:
+    """The small profile with one value at a dotted key."""
+    raw = copy.deepcopy(SMALL)
+    *path, last = key.split(".")
+    group = raw
+    for part in path:
+        group = group.setdefault(part, {})
+    group[last] = value
+    return raw
+
+
+def complaint(path: Path) -> str:
+    """The one line with which a parameter file is refused."""
+    with pytest.raises(UserError) as error:
+        load_params(path)
+    message = str(error.value)
+    assert "\n" not in message
+    assert str(path) in message
+    return message
+
+
+def test_a_small_profile_loads(tmp_path: Path) -> None:
+    params = load_params(write(tmp_path, SMALL))
+    assert params.tasks == ["mujoco-pendulum", "metaworld-reach", "atari-pong"]
+    assert params.domain("atari").collect.steps == 1000
+
+
+@pytest.mark.parametrize("path", PROFILES, ids=lambda path: path.stem)
+def test_every_shipped_profile_loads(path: Path) -> None:
+    assert all(load_params(path).domain(name).tasks for name in RL_DOMAINS)
+
+
+def test_the_published_scale_has_every_task() -> None:
+    params = load_params(ROOT / "params" / "paper.yaml")
+    for name in RL_DOMAINS:
+        assert set(params.domain(name).tasks) == {task.id for task in tasks_of(name)}
+    assert len(params.tasks) == 157
+
+
+@pytest.mark.parametrize(
+    ("key", "value", "expected"),
+    [
+        ("atari.tasks", ["atari-pongg"], "(did you mean 'atari-pong'?)"),
+        ("atari.tasks", ["mujoco-ant"], "a task of another domain"),
+        ("atari.tasks", ["atari-pong", "atari-pong"], "'atari.tasks': names a task twice"),
+        ("atari.collect.step", 5, "unknown key 'atari.collect.step' (did you mean 'steps'?)"),
+        ("atary", {}, "unknown key 'atary' (did you mean 'atari'?)"),
+        ("mujoco.expert.stepss", 5, "unknown key 'mujoco.expert.stepss' (did you mean 'steps'?)"),
+        ("mujoco.expert.steps", -5, "'mujoco.expert.steps'"),
+        ("mujoco.collect.episodes", 0, "'mujoco.collect.episodes'"),
+        ("mujoco.collect.test_fraction", 1.5, "'mujoco.collect.test_fraction'"),
+        ("mujoco.collect.steps", 5, "needs exactly one of 'episodes' and 'steps'"),
+        ("mujoco.expert.source", "trained", "'mujoco.expert.source': is not one of train"),
+        ("mujoco", "all", "'mujoco'"),
+        ("seed", "zero", "'seed'"),
+        ("mujoco.expert.steps", None, "'mujoco.expert.steps'"),
+    ],
+)
+def test_a_bad_value_is_named(tmp_path: Path, key: str, value: Any, expected: str) -> None:
+    assert expected in complaint(write(tmp_path, changed(key, value)))
+
+
+def test_an_unknown_key_of_a_corpus_is_named(tmp_path: Path) -> None:
+    message = complaint(write(tmp_path, changed("text", [{"langauge": "en"}])))
+    assert "unknown key 'text.0.langauge' (did you mean 'language'?)" in message
+
+
+def test_a_missing_key_is_named(tmp_path: Path) -> None:
+    raw = copy.deepcopy(SMALL)
+    del raw["atari"]["collect"]
+    assert "key 'atari.collect' is missing" in complaint(write(tmp_path, raw))
+
+
+@pytest.mark.parametrize(
+    "text", ["a: [1", "a: b: c", "\t- x", "? {a: 1}: 2", "!!python/object:x {}"]
+)
+def test_broken_yaml_is_one_line(tmp_path: Path, text: str) -> None:
+    assert "is not YAML" in complaint(write(tmp_path, text))
+
+
+@pytest.mark.parametrize("text", ["", "just words", "[1, 2]", "3"])
+def test_a_file_without_a_mapping_is_one_line(tmp_path: Path, text: str) -> None:
+    assert "must hold a mapping" in complaint(write(tmp_path, text))
+
+
+def test_files_that_cannot_be_read_are_one_line(tmp_path: Path) -> None:
+    assert "no parameter file" in complaint(tmp_path / "params.yml")
+    assert "--params" in complaint(tmp_path)
+    (tmp_path / "binary.yaml").write_bytes(b"\xff\xfe\x00a")
+    assert "is not YAML" in complaint(tmp_path / "binary.yaml")
+
+
+NAMES = st.sampled_from(
+    ["profile", "seed", "mujoco", "atari", "text", "vision", "tasks", "collect"]
+)
+SCALARS = st.one_of(
+    st.none(), st.booleans(), st.integers(), st.floats(), st.text(max_size=8), st.dates()
+)
+VALUES = st.recursive(
+    st.one_of(SCALARS, st.sampled_from(["atari-pong", "train", "hub:"])),
+    lambda inner: st.one_of(
+        st.lists(inner, max_size=3), st.dictionaries(st.one_of(NAMES, SCALARS), inner, max_size=3)
+    ),
+    max_leaves=8,
+)
+
+
+def paths(model: Any, prefix: str = "") -> list[str]:
+    """The dotted keys of the parameters, to three levels."""
+    found = []
+    for name, field in model.model_fields.items():
+        found.append(prefix + name)
+        if hasattr(field.annotation, "model_fields"):
+            found += paths(field.annotation, f"{prefix}{name}.")
+    return found
+
+
+@settings(max_examples=150, deadline=None, suppress_health_check=[HealthCheck.too_slow])
+@given(
+    raw=st.one_of(
+        st.dictionaries(st.one_of(NAMES, SCALARS), VALUES, max_size=4),
+        st.builds(changed, st.sampled_from(paths(Params)), VALUES),
+        st.builds(
+            lambda group, key, value: changed(group, {key: value}),
+            st.sampled_from(["mujoco", "atari.expert", "atari.collect", "babyai.env"]),
+            st.one_of(NAMES, SCALARS),
+            VALUES,
+        ),
+    )
+)
+def test_any_mapping_loads_or_is_refused_in_one_line(
+    raw: dict[Any, Any], tmp_path_factory: pytest.TempPathFactory
+) -> None:
+    path = write(tmp_path_factory.getbasetemp(), yaml.safe_dump(raw, allow_unicode=True))
+    try:
+        assert isinstance(load_params(path), Params)
+    except UserError as error:
+        assert "\n" not in str(error)
+
+
+@settings(max_examples=100, deadline=None)
+@given(text=st.text(max_size=60))
+def test_any_text_loads_or_is_refused(text: str, tmp_path_factory: pytest.TempPathFactory) -> None:
+    with pytest.raises(UserError):
+        load_params(write(tmp_path_factory.getbasetemp(), text.encode("utf8", "replace").decode()))
