@@ -1,0 +1,312 @@
+"""Stage: experts play, and every episode is stored with what it takes to replay it.
+
+A task's episodes are made in shards: ``slots`` environments, each with a seed of its own, play
+``episodes_per_slot`` episodes. A shard depends on its seeds, the expert and the options alone, so
+that its bytes are the same whoever makes it; its ``.json`` beside it says that it is finished.
+"""
+
+import argparse
+import math
+from collections.abc import Iterator, Sequence
+from dataclasses import dataclass
+from functools import partial
+from itertools import accumulate
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+
+from dataset_builder.statistics import Moments
+from pipeline import manifest, paths, schema
+from pipeline.domains import RL_DOMAINS, get_domain
+from pipeline.errors import UserError
+from pipeline.fanout import fan_out
+from pipeline.params import Collect, Params
+from pipeline.rollout import Dropped, rollout
+from pipeline.seeds import env_seeds
+from pipeline.shards import write_shard
+from pipeline.stage import log, only_domain, read_json, run_stage, write_json
+from pipeline.tasks import get_task
+from pipeline.types import Episode, Policy, Task, resolve
+
+Record = dict[str, Any]
+"""A shard's ``.json``: its file, bytes and sha256, seeds, episodes, steps, returns, drops."""
+
+
+@dataclass(frozen=True)
+class Job:
+    """One task's collection."""
+
+    task: Task
+    settings: Collect
+    decides: dict[str, Any]
+    """Everything that decides the episodes, but how many of them."""
+    expert: dict[str, Any]
+    """The gate's score of the expert."""
+    policy: str
+    """Dotted name of the function that loads the expert."""
+    folder: Path
+
+    @property
+    def fingerprint(self) -> str:
+        """Shards with another fingerprint are made anew."""
+        return manifest.fingerprint(self.decides)
+
+    def units(self, done: Sequence[Record]) -> list["Unit"]:
+        """The shards that follow the finished ones, as far as the budget is known to need them."""
+        slots = shard_slots(self.settings, [record["steps"] for record in done])
+        return [Unit(self, shard, slots[shard]) for shard in range(len(done), len(slots))]
+
+
+@dataclass(frozen=True)
+class Unit:
+    """One shard of one task."""
+
+    job: Job
+    shard: int
+    slots: int
+
+    @property
+    def path(self) -> Path:
+        """Where the shard goes."""
+        return self.job.folder / f"shard-{self.shard:05d}.parquet"
+
+    def __str__(self) -> str:
+        return f"{self.job.task.id} shard {self.shard}"
+
+
+def main(params: Params, arguments: argparse.Namespace) -> None:
+    """Collect one domain's episodes."""
+    jobs, skipped = plan(params, arguments.domain)
+    records = collect(jobs, params.workers)
+    manifests = [finish(job, records[job.task.id]) for job in jobs]
+    metrics = {entry["task"]: totals(entry) for entry in manifests}
+    metrics |= {task.id: {"episodes": 0, "skipped": "weak expert"} for task in skipped}
+    write_json(paths.METRICS / f"collect_{arguments.domain}.json", metrics)
+
+
+def plan(params: Params, name: str) -> tuple[list[Job], list[Task]]:
+    """The collections of a domain, and the tasks left out because their experts are weak."""
+    jobs, skipped = [], []
+    for id in only_domain(params, name):
+        task = get_task(id)
+        expert = expert_score(task, params.domain(name).expert.source_of(id))
+        if expert["verdict"] == "weak" and not params.domain(name).expert.keep_weak:
+            log.info("%s: skipped, its expert is weak and keep_weak is false", id)
+            write_manifest(task, {}, expert, [], skipped="weak expert")
+            skipped.append(task)
+        else:
+            jobs.append(make_job(params, task, expert))
+    return jobs, skipped
+
+
+def expert_score(task: Task, source: str) -> dict[str, Any]:
+    """What the gate found; the BabyAI bot needs none, since it solves every level it plays on."""
+    path = paths.expert_folder(task) / "score.json"
+    if source == "bot" and not path.exists():
+        return {"verdict": "not scored"}
+    score = read_json(path)
+    if not isinstance(score, dict) or not isinstance(score.get("verdict"), str):
+        raise UserError(f"'{path}' has no 'verdict': run `python -m experts.train` again")
+    return score
+
+
+def make_job(params: Params, task: Task, expert: dict[str, Any]) -> Job:
+    """One task's collection, with everything that decides its episodes."""
+    settings = params.domain(task.domain)
+    dotted = get_domain(task.domain).policy
+    policy = load_policy(dotted, task, seed=0)
+    decides = {
+        "task": task.id,
+        "seed": params.seed,
+        "env": settings.env,
+        "slots": settings.collect.slots,
+        "episodes_per_slot": settings.collect.episodes_per_slot,
+        "policy": policy.name,
+        "policy_checksum": policy.checksum,
+        "schema": schema.VERSION,
+        "packages": manifest.package_versions(),
+    }
+    folder = paths.episodes_folder(task).resolve()
+    return Job(task, settings.collect, decides, expert, dotted, folder)
+
+
+def load_policy(dotted: str, task: Task, seed: int) -> Policy:
+    """The expert of a task on one thread; what it draws at random depends on ``seed`` alone."""
+    folder = paths.expert_folder(task).resolve()
+    return resolve(dotted)(task, folder=folder, seed=seed, threads=1)
+
+
+def shard_slots(budget: Collect, steps: Sequence[int]) -> list[int]:
+    """How many slots each shard has, as far as the budget is known to need shards.
+
+    ``steps`` are those of the shards made so far. A budget of steps is met by whole shards, so
+    the shards in need are estimated until the first ones reach it. Raises UserError if no
+    shard has any step.
+    """
+    if budget.episodes is not None:
+        full, rest = divmod(math.ceil(budget.episodes / budget.episodes_per_slot), budget.slots)
+        return [budget.slots] * full + [rest] * (rest > 0)
+    assert budget.steps is not None
+    if not steps:
+        return [budget.slots]
+    for shards, total in enumerate(accumulate(steps), start=1):
+        if total >= budget.steps:
+            return [budget.slots] * shards
+    if sum(steps) == 0:
+        raise UserError("'collect.steps' is never reached: the expert gave up every episode")
+    share = sum(steps) / len(steps)
+    return [budget.slots] * math.ceil(budget.steps / share)
+
+
+def collect(jobs: Sequence[Job], workers: int) -> dict[str, list[Record]]:
+    """Make the missing shards of all tasks; task id -> its shards' records, in order."""
+    records: dict[str, list[Record]] = {job.task.id: [] for job in jobs}
+    for job in jobs:
+        remove_temporaries(job.folder)
+    while units := [unit for job in jobs for unit in job.units(records[job.task.id])]:
+        missing = [unit for unit in units if finished(unit) is None]
+        for unit in missing:
+            (unit.job.folder / manifest.NAME).unlink(missing_ok=True)
+        fan_out(collect_shard, missing, workers=workers, desc="collect (shards)")
+        for unit in units:
+            records[unit.job.task.id].append(read_json(unit.path.with_suffix(".json")))
+    return records
+
+
+def finished(unit: Unit) -> Record | None:
+    """The record of a shard that is there and was made as it would be made now."""
+    mark = unit.path.with_suffix(".json")
+    if not mark.exists():
+        return None
+    record = read_json(mark)
+    as_wanted = (
+        record["fingerprint"] == unit.job.fingerprint
+        and len(record["seeds"]) == unit.slots
+        and unit.path.exists()
+        and unit.path.stat().st_size == record["bytes"]
+    )
+    return record if as_wanted else None
+
+
+def collect_shard(unit: Unit) -> None:
+    """Play one shard; the episodes go to the file as they end."""
+    job, task = unit.job, unit.job.task
+    domain = get_domain(task.domain)
+    seeds = env_seeds(job.decides["seed"], task.id, "collect", unit.shard, count=unit.slots)
+    (policy_seed,) = env_seeds(job.decides["seed"], task.id, "policy", unit.shard, count=1)
+    policy = load_policy(job.policy, task, policy_seed)
+    make_envs = domain.expert_envs or domain.make_envs
+    assert make_envs is not None
+    envs = make_envs(task, seeds, threads=1, **job.decides["env"])
+    dropped, tally = Dropped(), Tally()
+    try:
+        episodes = tally.watch(
+            rollout(
+                task.id,
+                envs,
+                policy,
+                seeds,
+                job.settings.episodes_per_slot,
+                keep=partial(schema.keep_observations, domain.name),
+                dropped=dropped,
+            )
+        )
+        tables = (
+            schema.to_table(domain.name, [episode], policy.name, policy.checksum)
+            for episode in episodes
+        )
+        write_shard(unit.path, schema.arrow_schema(domain.name), tables)
+    finally:
+        envs.close()
+    record = manifest.file_record(
+        unit.path,
+        fingerprint=job.fingerprint,
+        seeds=seeds,
+        rows=len(tally.returns),
+        steps=tally.steps,
+        returns=tally.returns,
+        dropped=dropped.reasons,
+    )
+    write_json(unit.path.with_suffix(".json"), record)
+
+
+class Tally:
+    """Steps and returns of the episodes that pass by."""
+
+    def __init__(self) -> None:
+        self.steps = 0
+        self.returns: list[float] = []
+
+    def watch(self, episodes: Iterator[Episode]) -> Iterator[Episode]:
+        """Pass the episodes on and count them."""
+        for episode in episodes:
+            self.steps += len(episode)
+            self.returns.append(episode.score)
+            yield episode
+
+
+def finish(job: Job, records: list[Record]) -> dict[str, Any]:
+    """Keep the shards that the budget needs, and write the task's manifest, which is returned."""
+    records = records[: len(shard_slots(job.settings, [record["steps"] for record in records]))]
+    return write_manifest(job.task, job.decides, job.expert, records)
+
+
+def write_manifest(
+    task: Task, decides: dict[str, Any], expert: dict[str, Any], records: list[Record], **more: Any
+) -> dict[str, Any]:
+    """Write a task's manifest and remove every other shard; returns the manifest."""
+    folder = paths.episodes_folder(task)
+    returns, dropped = Moments(), Dropped()
+    for record in records:
+        returns.add(np.array(record["returns"]))
+        for reason, count in record["dropped"].items():
+            dropped.reasons[reason] = dropped.reasons.get(reason, 0) + count
+    content = {
+        "task": task.id,
+        "fingerprint": manifest.fingerprint(decides),
+        "decides": decides,
+        "expert": expert,
+        "files": [
+            {key: value for key, value in record.items() if key != "returns"} for record in records
+        ],
+        "totals": {key: sum(record[key] for record in records) for key in ("rows", "steps", "bytes")},
+        "dropped": dropped.reasons,
+        "returns": returns.summary(),
+        **more,
+    }
+    kept = {record["file"] for record in records}
+    for path in folder.glob("shard-*.*"):
+        if path.with_suffix(".parquet").name not in kept:
+            path.unlink()
+    write_json(folder / manifest.NAME, content)
+    return content
+
+
+def totals(content: dict[str, Any]) -> dict[str, Any]:
+    """What ``dvc metrics`` shows of one task."""
+    sums = content["totals"]
+    return {
+        "episodes": sums["rows"],
+        "steps": sums["steps"],
+        "bytes": sums["bytes"],
+        "bytes_per_step": round(sums["bytes"] / max(sums["steps"], 1), 2),
+        "mean_return": content["returns"].get("mean"),
+        "dropped": sum(content["dropped"].values()),
+        "expert": content["expert"]["verdict"],
+    }
+
+
+def remove_temporaries(folder: Path) -> None:
+    """Remove what a killed run left half written."""
+    for path in folder.glob(".*.tmp"):
+        path.unlink(missing_ok=True)
+
+
+def add_arguments(parser: argparse.ArgumentParser) -> None:
+    """The stage's own options."""
+    parser.add_argument("--domain", required=True, choices=RL_DOMAINS, help="whose tasks to play")
+
+
+if __name__ == "__main__":
+    run_stage(main, "Collect the experts' episodes of one domain.", add_arguments)

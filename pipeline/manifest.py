@@ -1,0 +1,74 @@
+"""Manifests: what decided a folder's data, and the checksum of every file in it."""
+
+import hashlib
+import json
+from collections.abc import Mapping
+from importlib.metadata import PackageNotFoundError, version
+from pathlib import Path
+from typing import Any
+
+from pipeline.errors import UserError
+from pipeline.shards import sha256
+from pipeline.stage import read_json
+
+NAME = "manifest.json"
+PACKAGES = ("envpool", "gymnasium", "metaworld", "minigrid", "mujoco", "numpy", "pyarrow", "torch")
+"""What simulates, decides and encodes: another version may give other episodes or bytes."""
+
+
+def fingerprint(decides: Mapping[str, Any]) -> str:
+    """sha256 of JSON-like settings, hexadecimal; the order of keys does not matter."""
+    return hashlib.sha256(json.dumps(decides, sort_keys=True).encode()).hexdigest()
+
+
+def package_versions() -> dict[str, str]:
+    """The installed versions of ``PACKAGES``; those not installed are left out."""
+    versions = {}
+    for package in PACKAGES:
+        try:
+            versions[package] = version(package)
+        except PackageNotFoundError:
+            continue
+    return versions
+
+
+def file_record(path: Path, **more: Any) -> dict[str, Any]:
+    """The manifest's entry for one file: its name, size and checksum, and ``more``."""
+    return {"file": path.name, "bytes": path.stat().st_size, "sha256": sha256(path), **more}
+
+
+def read_manifest(folder: str | Path) -> dict[str, Any]:
+    """A folder's manifest; UserError that names the file if it is missing or malformed."""
+    path = Path(folder) / NAME
+    manifest = read_json(path)
+    if not isinstance(manifest, dict) or not _names_files(manifest.get("files")):
+        raise UserError(f"'{path}' is not a manifest: delete it and run its stage again")
+    return manifest
+
+
+def _names_files(files: Any) -> bool:
+    """Whether each entry is complete and names a file of the folder itself."""
+    return isinstance(files, list) and all(
+        isinstance(entry, dict)
+        and isinstance(entry.get("file"), str)
+        and Path(entry["file"]).name == entry["file"]
+        and isinstance(entry.get("bytes"), int)
+        and isinstance(entry.get("sha256"), str)
+        for entry in files
+    )
+
+
+def file_problems(folder: str | Path, files: list[dict[str, Any]]) -> list[str]:
+    """One line for each file that is missing, or whose bytes are not those of the manifest."""
+    problems = []
+    for entry in files:
+        path = Path(folder) / entry["file"]
+        if not path.is_file():
+            problems.append(f"{path}: missing")
+        elif path.stat().st_size != entry["bytes"]:
+            problems.append(
+                f"{path}: {path.stat().st_size} bytes, the manifest says {entry['bytes']}"
+            )
+        elif sha256(path) != entry["sha256"]:
+            problems.append(f"{path}: its checksum is not the manifest's")
+    return problems
