@@ -164,6 +164,8 @@ class Domain:
     """Dotted name ``package.module:function`` that loads an expert policy."""
     recipe: Callable[[Task], dict[str, Any]] | None = None
     """Sample Factory settings for a task of this domain."""
+    expert_mode: Literal["sample", "argmax"] = "sample"
+    """Whether trained experts draw their actions or take the likeliest."""
     training_options: Mapping[str, Any] = field(default_factory=dict)
     """Options of ``make_envs`` for training only."""
     loss_weight: Callable[[str], float] = lambda task: 1.0

@@ -36,8 +36,27 @@ def make_envs(task: Task, seeds: Sequence[int], threads: int = 1, **options: Any
 
 
 def recipe(task: Task) -> dict[str, Any]:
-    """Sample Factory settings for one game."""
-    return {}
+    """Sample Factory's settings for Atari (``sf_examples.atari.atari_params`` of 2.1.1)."""
+    return {
+        "encoder_conv_architecture": "convnet_atari",  # Mnih et al. 2015
+        "nonlinearity": "relu",
+        "obs_scale": 255.0,
+        "rollout": 128,
+        "batch_size": 256,
+        "num_batches_per_epoch": 4,
+        "num_epochs": 4,
+        "learning_rate": 0.00025,
+        "lr_schedule": "linear_decay",
+        "adam_eps": 1e-5,
+        "gamma": 0.99,
+        "gae_lambda": 0.95,
+        "ppo_clip_ratio": 0.1,
+        "value_loss_coeff": 0.5,
+        "exploration_loss_coeff": 0.01,
+        "max_grad_norm": 0.5,
+        "normalize_input": True,
+        "normalize_returns": True,
+    }
 
 
 DOMAIN = Domain(
@@ -47,6 +66,10 @@ DOMAIN = Domain(
     make_envs=make_envs,
     policy="experts.policy:load_policy",
     recipe=recipe,
-    training_options={"episodic_life": True, "reward_clip": True},
+    training_options={
+        "episodic_life": True,
+        "reward_clip": True,
+        "info": ("reward", "terminated"),  # of the whole game, for the learning curve
+    },
     context=32,
 )

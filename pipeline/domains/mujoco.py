@@ -13,8 +13,32 @@ def make_envs(task: Task, seeds: Sequence[int], threads: int = 1, **options: Any
 
 
 def recipe(task: Task) -> dict[str, Any]:
-    """Sample Factory settings for one task."""
-    return {}
+    """Sample Factory's settings for MuJoCo (``sf_examples.mujoco.mujoco_params`` of 2.1.1).
+
+    Time limits end every task but the pendulums, hence ``value_bootstrap``.
+    """
+    return {
+        "encoder_mlp_layers": [64, 64],
+        "nonlinearity": "tanh",
+        "policy_initialization": "torch_default",
+        "adaptive_stddev": False,
+        "rollout": 64,
+        "batch_size": 1024,
+        "num_batches_per_epoch": 4,
+        "num_epochs": 2,
+        "learning_rate": 0.00295,
+        "lr_schedule": "linear_decay",
+        "gamma": 0.99,
+        "gae_lambda": 0.95,
+        "ppo_clip_ratio": 0.2,
+        "value_loss_coeff": 1.3,
+        "exploration_loss_coeff": 0.0,
+        "kl_loss_coeff": 0.1,
+        "max_grad_norm": 3.5,
+        "normalize_input": True,
+        "normalize_returns": True,
+        "value_bootstrap": True,
+    }
 
 
 def loss_weight(task: str) -> float:

@@ -1,0 +1,62 @@
+"""The learning curve of one training run, without gaps or repeats when the run is resumed."""
+
+import csv
+import io
+import time
+from dataclasses import dataclass, field
+from pathlib import Path
+
+import numpy as np
+
+from pipeline.stage import write_atomic
+
+COLUMNS = ("steps", "seconds", "return")
+
+
+@dataclass
+class Curve:
+    """Rows of (agent steps, training seconds, mean return of the episodes since the last row)."""
+
+    path: Path
+    every: int
+    """Steps between rows."""
+    rows: list[tuple[int, float, float]] = field(default_factory=list)
+    _returns: list[float] = field(default_factory=list)
+    _started: float = field(default_factory=time.monotonic)
+
+    @classmethod
+    def resume(cls, path: Path, every: int, steps: int) -> "Curve":
+        """Go on from a checkpoint of ``steps``: later rows are dropped, they come again."""
+        rows = [row for row in read_curve(path) if row[0] <= steps] if path.exists() else []
+        curve = cls(path, every, rows)
+        curve._started -= rows[-1][1] if rows else 0.0
+        return curve
+
+    def add(self, returns: np.ndarray) -> None:
+        """Episodes ended with these returns."""
+        self._returns.extend(float(r) for r in returns)
+
+    def advance(self, steps: int, last: bool = False) -> None:
+        """Write a row if one is due; a row without a finished episode waits for one."""
+        done = self.rows[-1][0] if self.rows else 0
+        due = steps // self.every > done // self.every or (last and steps > done)
+        if due and self._returns:
+            seconds = time.monotonic() - self._started
+            self.rows.append((steps, round(seconds, 1), float(np.mean(self._returns))))
+            self._returns.clear()
+            self._write()
+
+    def _write(self) -> None:
+        text = io.StringIO()
+        writer = csv.writer(text, lineterminator="\n")
+        writer.writerow(COLUMNS)
+        writer.writerows(self.rows)
+        write_atomic(self.path, text.getvalue())
+
+
+def read_curve(path: Path) -> list[tuple[int, float, float]]:
+    """The rows of a curve file."""
+    with path.open(newline="", encoding="utf8") as file:
+        return [
+            (int(r["steps"]), float(r["seconds"]), float(r["return"])) for r in csv.DictReader(file)
+        ]

@@ -1,0 +1,382 @@
+"""Our vector environments inside Sample Factory's APPO, and what 2.1.1 needs on current releases.
+
+One worker holds all environments of a task as one batched EnvPool. The default is Sample
+Factory's serial mode: sampling and learning take turns in this process. ``serial_mode: false`` in
+an expert's recipe moves them to processes of their own.
+"""
+
+import logging
+import time
+from argparse import Namespace
+from collections.abc import Iterator
+from contextlib import contextmanager
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+import gymnasium
+import numpy as np
+import torch
+from sample_factory.algo.learning import learner, learner_worker
+from sample_factory.algo.runners import runner as runner_module
+from sample_factory.algo.runners.runner import AlgoObserver, Runner
+from sample_factory.algo.utils import make_env
+from sample_factory.algo.utils.env_info import extract_env_info
+from sample_factory.algo.utils.misc import EPISODIC, ExperimentStatus
+from sample_factory.cfg.arguments import parse_full_cfg, parse_sf_args
+from sample_factory.envs.env_utils import register_env
+from sample_factory.train import make_runner
+from signal_slot.signal_slot import EventLoop, EventLoopObject, Timer
+
+from experts.curve import Curve
+from pipeline.domains import get_domain
+from pipeline.errors import UserError, did_you_mean
+from pipeline.seeds import env_seeds
+from pipeline.stage import log
+from pipeline.tasks import get_task
+from pipeline.types import VectorEnv
+
+STALL_SECONDS = 120
+"""A run without a new frame for this long is given up."""
+SCORE = "score"
+"""Key of the finished episodes' returns in Sample Factory's episodic statistics."""
+FIXED: dict[str, Any] = {
+    "batched_sampling": True,  # the worker's environments are one batch of tensors
+    "num_workers": 1,
+    "num_envs_per_worker": 1,  # one batched environment; its rows are Sample Factory's agents
+    "worker_num_splits": 1,
+    "use_rnn": False,  # policies are functions of one observation
+    "recurrence": 1,
+    "use_env_info_cache": False,  # the cache is a pickle in a folder shared with other users
+    "set_workers_cpu_affinity": False,  # it would pin every serial run to the same core
+    "log_to_file": False,  # its file handler stays with the process's first run
+    "save_best_every_sec": 10**9,  # the last policy is the expert
+    "keep_checkpoints": 2,
+    "restart_behavior": "resume",
+    "with_wandb": False,
+    "device": "cpu",
+    "serial_mode": True,
+    "async_rl": False,
+    "save_every_sec": 15,
+    "experiment_summaries_interval": 15,
+}
+"""Settings that this project needs."""
+FREE = {
+    "num_workers", "device", "serial_mode", "async_rl", "save_every_sec",
+    "experiment_summaries_interval",
+}  # fmt: skip
+"""Those of them that a recipe may override."""
+
+
+@dataclass(frozen=True)
+class Training:
+    """One run: what to train, for how long, where its state is kept."""
+
+    task: str
+    steps: int
+    """Agent steps."""
+    envs: int
+    recipe: dict[str, Any]
+    """Sample Factory settings."""
+    env: dict[str, Any]
+    """Options of the domain's ``make_envs``."""
+    seed: int
+    folder: Path
+    """Checkpoints and the running learning curve."""
+    threads: int = 1
+
+
+class TrainingEnv(gymnasium.Env):
+    """A ``VectorEnv`` as Sample Factory's batched environment: every row is an agent.
+
+    ``infos["score"]`` is float32 ``(num_envs,)``: the unclipped return of a game that ended in
+    this step, NaN elsewhere (with Atari's episodic life an episode is a part of a game).
+    """
+
+    is_multiagent = True
+
+    def __init__(self, envs: VectorEnv, column: str) -> None:
+        self.envs = envs
+        self.num_agents = envs.num_envs
+        self.observation_space = gymnasium.spaces.Dict(obs=_float32(envs.observation_space))
+        self.action_space = envs.action_space
+        self._column = column
+        self._returns = np.zeros(envs.num_envs)
+
+    def reset(self, **_: Any) -> tuple[dict[str, torch.Tensor], dict]:
+        """Start an episode everywhere; seeds were given at construction."""
+        self._returns[:] = 0
+        return {"obs": torch.from_numpy(self.envs.reset()[self._column])}, {}
+
+    def step(self, action: np.ndarray):
+        """Sample Factory's five tensors; ``truncated`` makes it bootstrap the value."""
+        step = self.envs.step(np.asarray(action))
+        self._returns += step.info.get("reward", step.rewards)
+        over = step.ended
+        if "terminated" in step.info:  # of the game, where an episode is one life
+            over = (step.info["terminated"] > 0) | step.truncated
+        scores = np.where(over, self._returns, np.nan).astype(np.float32)
+        self._returns[over] = 0
+        return (
+            {"obs": torch.from_numpy(step.observations[self._column])},
+            torch.from_numpy(step.rewards),
+            torch.from_numpy(step.terminated),
+            torch.from_numpy(step.truncated),
+            {SCORE: torch.from_numpy(scores)},
+        )
+
+    def close(self) -> None:
+        """Free the environments."""
+        self.envs.close()
+
+
+def _float32(space: gymnasium.Space) -> gymnasium.Space:
+    if isinstance(space, gymnasium.spaces.Box) and space.dtype != np.uint8:
+        return gymnasium.spaces.Box(-np.inf, np.inf, space.shape, np.float32)
+    return space
+
+
+def make_training_env(
+    task_id: str, cfg: Any, env_config: Any = None, render_mode: str | None = None
+) -> TrainingEnv:
+    """Sample Factory's environment factory; found by name in every process of a run."""
+    cure_wrapper()
+    task = get_task(task_id)
+    domain = get_domain(task.domain)
+    assert domain.make_envs is not None
+    worker = 0 if env_config is None else int(env_config["env_id"])
+    seeds = env_seeds(cfg.seed, "train", task.id, worker, cfg.resumed_at, count=cfg.task_envs)
+    options = {**cfg.task_options, **domain.training_options}
+    return TrainingEnv(
+        domain.make_envs(task, seeds, threads=cfg.task_threads, **options), domain.observation
+    )
+
+
+def cure_wrapper() -> None:
+    """Gymnasium 1 wrappers forward no attributes: without these a batch counts as one agent."""
+    wrapper: Any = make_env.BatchedListToDictWrapper
+    wrapper.num_agents = property(lambda self: self.env.num_agents)
+    wrapper.is_multiagent = property(lambda self: self.env.is_multiagent)
+
+
+def env_info_in_this_process(cfg: Any) -> Any:
+    """Spawning a process for it costs seconds and imports ``__main__`` again."""
+    env = make_env.make_env_func_batched(cfg, env_config=None)
+    try:
+        return extract_env_info(env, cfg)
+    finally:
+        env.close()
+
+
+class ResumingLearner(learner.Learner):
+    """A learner that goes on where its checkpoint ends."""
+
+    def init(self) -> Any:
+        """Sample Factory restarts a linear decay at the full learning rate; here it goes on."""
+        data = super().init()
+        if isinstance(self.lr_scheduler, learner.LinearDecayScheduler):
+            self.lr_scheduler.step = self.train_step
+        return data
+
+    @staticmethod
+    def load_checkpoint(checkpoints: list[str], device: Any) -> dict[str, Any] | None:
+        """Sample Factory starts from scratch in silence when it cannot read a checkpoint."""
+        return read_checkpoint(Path(checkpoints[-1]), device) if checkpoints else None
+
+
+def read_checkpoint(path: Path, device: Any = "cpu") -> dict[str, Any]:
+    """A Sample Factory checkpoint, without running any code that it may hold.
+
+    Its progress counters can be numpy scalars, which torch must be told are harmless.
+    """
+    scalar = np._core.multiarray.scalar  # type: ignore[attr-defined]
+    numpy_names = [scalar, np.dtype, *(type(np.dtype(t)) for t in ("f8", "f4", "i8"))]
+    try:
+        with torch.serialization.safe_globals(numpy_names):
+            return torch.load(path, map_location=device, weights_only=True)
+    except FileNotFoundError:
+        raise UserError(f"'{path}' does not exist") from None
+    except Exception as error:  # torch raises many kinds for a broken or foreign file
+        raise UserError(
+            f"'{path}' is not a readable Sample Factory checkpoint "
+            f"({type(error).__name__}): delete it"
+        ) from None
+
+
+def checkpoints_of(folder: Path) -> list[Path]:
+    """The checkpoints of a run, oldest first."""
+    return sorted(folder.glob("run/checkpoint_p0/checkpoint_*.pth"))
+
+
+def newest_checkpoint(folder: Path) -> Path | None:
+    """The newest readable checkpoint; unreadable ones are removed, and said to be."""
+    for path in reversed(checkpoints_of(folder)):
+        try:
+            read_checkpoint(path)
+            return path
+        except UserError as error:
+            log.warning("%s: removed, going on from the one before", error)
+            path.unlink()
+    return None
+
+
+def steps_of(checkpoint: Path | None) -> int:
+    """Agent steps that a checkpoint has seen (the last part of its name)."""
+    return int(checkpoint.stem.rsplit("_", 1)[1]) if checkpoint else 0
+
+
+def make_config(training: Training, resumed_at: int = 0) -> Namespace:
+    """Sample Factory's settings; UserError for an unknown name or a value of the wrong type."""
+    argv = [
+        "--algo=APPO", f"--env={training.task}", "--experiment=run",
+        f"--train_dir={training.folder}",
+    ]  # fmt: skip
+    parser, defaults = parse_sf_args(argv)
+    for key, value in training.recipe.items():
+        _check_setting(training.task, key, value, vars(defaults))
+    parser.set_defaults(**{**FIXED, **training.recipe})
+    cfg = parse_full_cfg(parser, argv)
+    cfg.seed, cfg.train_for_env_steps = training.seed, training.steps
+    cfg.task_envs, cfg.task_options = training.envs, training.env
+    cfg.task_threads, cfg.resumed_at = training.threads, resumed_at
+    _check_batch(training.task, cfg)
+    cfg.cli_args = dict(vars(cfg))  # what is set here wins over the run's saved settings
+    return cfg
+
+
+def _check_setting(task: str, key: str, value: Any, defaults: dict[str, Any]) -> None:
+    where = f"expert recipe of {task}: '{key}'"
+    if key not in defaults:
+        raise UserError(f"{where} is no Sample Factory setting{did_you_mean(key, defaults)}")
+    if key in FIXED and key not in FREE:
+        raise UserError(f"{where} is fixed to {FIXED[key]!r}: remove it")
+    default = defaults[key]
+    numbers = isinstance(default, float) and type(value) in (int, float)
+    if default is not None and not numbers and type(value) is not type(default):
+        raise UserError(f"{where} must be of type {type(default).__name__} (it is {value!r})")
+
+
+def _check_batch(task: str, cfg: Namespace) -> None:
+    rollout = cfg.num_workers * cfg.task_envs * cfg.rollout
+    batch = cfg.batch_size * cfg.num_batches_per_epoch
+    if not cfg.async_rl and batch % rollout:
+        raise UserError(
+            f"expert recipe of {task}: batch_size × num_batches_per_epoch = {batch} must be a "
+            f"multiple of envs × rollout = {rollout}"
+        )
+
+
+class Watchdog(EventLoopObject):
+    """Raises UserError in the runner's event loop when it has not been fed for too long.
+
+    A dead worker or a sampler without data leaves Sample Factory waiting at 0 FPS for ever.
+    """
+
+    def __init__(self, loop: EventLoop, task: str) -> None:
+        super().__init__(loop, "watchdog")
+        self.task = task
+        self.timer = Timer(loop, 10)
+        self.timer.timeout.connect(self.check)
+        self.feed()
+
+    def feed(self) -> None:
+        """Progress was made."""
+        self.last = time.monotonic()
+
+    def check(self) -> None:
+        """Called every ten seconds."""
+        if time.monotonic() - self.last > STALL_SECONDS:
+            raise UserError(
+                f"training {self.task} made no progress for {STALL_SECONDS} s and was given up: "
+                "run the same command again to go on from its last checkpoint"
+            )
+
+
+class Watch(AlgoObserver):
+    """Follows a run: writes its learning curve and feeds its watchdog."""
+
+    def __init__(self, training: Training, resumed_at: int) -> None:
+        self.curve = Curve.resume(
+            training.folder / "curve.csv", every=max(1, training.steps // 50), steps=resumed_at
+        )
+        self.task = training.task
+        self.steps = resumed_at
+
+    def on_init(self, runner: Runner) -> None:
+        """Hear of finished episodes, and look for a stall every ten seconds."""
+        runner.register_episodic_stats_handler(self._on_episodes)
+        self.watchdog = Watchdog(runner.event_loop, self.task)
+
+    def on_training_step(self, runner: Runner, training_iteration_since_resume: int) -> None:
+        """One more batch was learnt."""
+        steps = runner.env_steps.get(0, 0)
+        if steps > self.steps:
+            self.steps = steps
+            self.watchdog.feed()
+            self.curve.advance(steps)
+
+    def on_stop(self, runner: Runner) -> None:
+        """The run ends."""
+        self.watchdog.timer.stop()
+        self.curve.advance(self.steps, last=True)
+
+    def _on_episodes(self, runner: Runner, message: dict, policy_id: int) -> None:
+        scores = np.atleast_1d(message[EPISODIC][SCORE])
+        self.curve.add(scores[~np.isnan(scores)])
+
+
+def train(training: Training) -> Path:
+    """Train from the newest checkpoint, if there is one, to ``steps``; the final checkpoint.
+
+    UserError for a bad recipe or a stalled run. Killed at any moment, the same call goes on.
+    """
+    checkpoint = newest_checkpoint(training.folder)
+    resumed_at = steps_of(checkpoint)
+    if checkpoint is not None and resumed_at > training.steps:
+        return checkpoint
+    torch.set_num_threads(training.threads)
+    register_env(training.task, make_training_env)
+    runner_module.obtain_env_info_in_a_separate_process = env_info_in_this_process
+    learner_worker.Learner = ResumingLearner
+    with _own_log(training.folder / "run" / "log.txt") as last_error:
+        _, runner = make_runner(make_config(training, resumed_at))
+        watch = Watch(training, resumed_at)
+        runner.register_observer(watch)
+        status = runner.init()
+        if status == ExperimentStatus.SUCCESS:
+            status = runner.run()
+    if status == ExperimentStatus.INTERRUPTED:
+        raise KeyboardInterrupt
+    final = newest_checkpoint(training.folder)
+    if status != ExperimentStatus.SUCCESS or final is None:
+        cause = last_error.error
+        if isinstance(cause, UserError):
+            raise cause
+        raise RuntimeError(f"Sample Factory failed on {training.task}: {cause}") from cause
+    return final
+
+
+class _LastError(logging.Handler):
+    """Keeps the exception that Sample Factory logs instead of raising."""
+
+    error: BaseException | None = None
+
+    def emit(self, record: logging.LogRecord) -> None:
+        if record.exc_info and record.exc_info[1] is not None:
+            self.error = record.exc_info[1]
+
+
+@contextmanager
+def _own_log(path: Path) -> Iterator[_LastError]:
+    """Send Sample Factory's log to a file of this run instead of the console."""
+    path.parent.mkdir(parents=True, exist_ok=True)
+    logger = logging.getLogger("rl")
+    console, last_error = logger.handlers[:], _LastError()
+    file = logging.FileHandler(path)
+    file.setFormatter(logging.Formatter("[%(asctime)s] %(message)s"))
+    logger.handlers = [file, last_error]
+    try:
+        yield last_error
+    finally:
+        logger.handlers = console
+        file.close()
