@@ -20,10 +20,10 @@ from minigrid.utils.baby_ai_bot import BabyAIBot
 from experts.bot import Bot, GaveUp
 from pipeline.domains.babyai_minigrid import level_factory
 
-LEVELS = (
-    "GoToObj GoToLocal OpenDoor UnlockLocal PutNextLocal PickupDist UnlockToUnlock "
-    "BlockedUnlockPickup KeyCorridor Synth BossLevel GoToSeq"
-).split()
+LEVELS = [
+    *("GoToObj", "GoToLocal", "OpenDoor", "UnlockLocal", "PutNextLocal", "PickupDist"),
+    *("UnlockToUnlock", "BlockedUnlockPickup", "KeyCorridor", "Synth", "BossLevel", "GoToSeq"),
+]
 MAX_SEARCHES = 500
 """Searches of minigrid's bot in one step; steps that return need a few dozen."""
 
@@ -94,7 +94,7 @@ def compare(name: str, seeds: int) -> dict[str, Any]:
 
 def main() -> None:
     """Print a line a level and the ratio over all of them."""
-    parser = argparse.ArgumentParser(description=__doc__.partition("\n")[0])
+    parser = argparse.ArgumentParser(description=(__doc__ or "").partition("\n")[0])
     parser.add_argument("--levels", nargs="+", default=LEVELS, help="such as GoToLocal")
     parser.add_argument("--seeds", type=int, default=10, help="episodes a level")
     parser.add_argument("--json", action="store_true", help="end with one line of JSON")

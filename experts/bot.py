@@ -69,8 +69,11 @@ def moves(stride: int) -> list[list[Any]]:
 @lru_cache
 def world_positions(width: int, height: int) -> list[Position]:
     """(x, y) of every index of the world within its margin."""
-    return [(x - MARGIN, y - MARGIN) for x in range(width + 2 * MARGIN)
-            for y in range(height + 2 * MARGIN)]
+    return [
+        (x - MARGIN, y - MARGIN)
+        for x in range(width + 2 * MARGIN)
+        for y in range(height + 2 * MARGIN)
+    ]
 
 
 class Flood:
@@ -233,7 +236,9 @@ class Bot(BabyAIBot):
         key = self.level.carrying
         has_key = key is not None and key.type == "key" and key.color == door.color
         self.stack.pop()
-        self.stack.append(OpenSubgoal(self, reason="KeepKey" if door.is_locked and has_key else None))
+        self.stack.append(
+            OpenSubgoal(self, reason="KeepKey" if door.is_locked and has_key else None)
+        )
         self.stack.append(GoNextToSubgoal(self, door, reason="Open"))
 
     def _closed_door(self) -> Door:
@@ -243,14 +248,19 @@ class Bot(BabyAIBot):
         being looked for, and minigrid's bot would plan for it again, for ever.
         """
         pending = {id(subgoal.datum) for subgoal in self.stack}
-        for locked in (False, True):
-            _, at, _ = self._shortest_path(
-                lambda _, cell: isinstance(cell, Door)
+
+        def closed(_: Position, cell: WorldObj | None) -> bool:
+            return (
+                isinstance(cell, Door)
                 and not cell.is_open
-                and cell.is_locked <= locked
-                and not (cell.is_locked and id(cell) in pending),
-                try_with_blockers=True,
+                and not (cell.is_locked and id(cell) in pending)
             )
+
+        def unlocked(at: Position, cell: Any) -> bool:
+            return closed(at, cell) and not cell.is_locked
+
+        for accept in (unlocked, closed):
+            _, at, _ = self._shortest_path(accept, try_with_blockers=True)
             if at is not None:
                 return self.level.grid.get(*at)
         raise GaveUp("nothing left to explore")
@@ -343,7 +353,8 @@ def unsolvable(level: Any) -> str:
     for wanted, to_open in targets(level.instrs):
         within = opened if to_open else met
         if not any(level.cell_index(*at) in within for at in wanted.obj_poss):
-            return f"unsolvable level: no {wanted.color or ''} {wanted.type} in reach"
+            what = " ".join(word for word in (wanted.color, wanted.type) if word)
+            return f"unsolvable level: no {what} in reach"
     return ""
 
 

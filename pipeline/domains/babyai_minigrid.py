@@ -12,6 +12,7 @@ from typing import TYPE_CHECKING, Any
 import gymnasium
 import minigrid  # noqa: F401  registers the levels
 import numpy as np
+from gymnasium.envs.registration import load_env_creator
 from minigrid.core.constants import DIR_TO_VEC, OBJECT_TO_IDX, STATE_TO_IDX
 from minigrid.core.grid import Grid
 from minigrid.core.world_object import Wall
@@ -138,8 +139,7 @@ def level_factory(gymnasium_id: str) -> Callable[[], Any]:
         spec = gymnasium.spec(gymnasium_id)
     except gymnasium.error.Error as error:
         raise UserError(f"minigrid has no environment '{gymnasium_id}': {error}") from error
-    entry = spec.entry_point
-    level = gymnasium.envs.registration.load_env_creator(entry) if isinstance(entry, str) else entry
+    level: Any = load_env_creator(str(spec.entry_point))
     encoded: Any = type(level.__name__, (EncodedView, level), {})
     return lambda: encoded(**spec.kwargs)
 
