@@ -1,7 +1,7 @@
 """Typed ``params.yaml``: a bad key is one line that names it and the nearest valid one."""
 
 from pathlib import Path
-from typing import Annotated, Any
+from typing import Annotated, Any, Literal
 
 import yaml
 from pydantic import BaseModel, ConfigDict, Field, ValidationError, field_validator, model_validator
@@ -112,15 +112,72 @@ class RLDomain(Settings):
 
 
 class TextCorpus(Settings):
-    """One text corpus."""
+    """One text corpus: where its documents come from and how they are cleaned."""
 
-    name: str = "python-docs"
+    name: Annotated[str, Field(pattern=r"^[a-z0-9][a-z0-9_-]*$")] = "python-docs"
+    """The task's name and its folder's."""
+    source: str = "installed_docs"
+    """``installed_docs`` | ``files:<folder, file or glob>`` |
+    ``hub:<repo>[@<revision>][#<config>[/<split>]]``."""
+    text_column: str = "text"
+    """The Parquet column or JSON key that holds the text."""
+    language: Annotated[str, Field(pattern=r"^[a-z]{2,3}$")] = "en"
+    """ISO 639 code: English has its own bounds, the other languages share theirs."""
+    limit: Positive | None = None
+    """Documents read from the source, before cleaning; all of them by default."""
+    deduplication: Literal["minhash", "simhash", "none"] = "minhash"
+    """``simhash`` is how ROOTS was made; ``none`` drops exact duplicates only."""
+    shards: Annotated[int, Field(gt=0, le=100_000)] = 1
+    """Parts that are cleaned and deduplicated one by one, each a train and a test file."""
+    test_fraction: Fraction = 0.05
+    lid_model: str | None = None
+    """Path of fastText's lid.176; without it texts in other languages are not dropped."""
+    kenlm_model: str | None = None
+    """Path of CCNet's KenLM model ``<language>.arpa.bin``, ``<language>.sp.model`` beside it."""
+
+    @field_validator("source")
+    @classmethod
+    def _known_source(cls, source: str) -> str:
+        kind, _, rest = source.partition(":")
+        if source != "installed_docs" and (kind not in ("files", "hub") or not rest):
+            raise ValueError(
+                "is not one of installed_docs, files:<path>, "
+                "hub:<repo>[@<revision>][#<config>[/<split>]]"
+            )
+        return source
 
 
 class VisionCorpus(Settings):
     """One corpus of images with text."""
 
-    name: str = "grid-captions"
+    name: Annotated[str, Field(pattern=r"^[a-z0-9][a-z0-9_-]*$")]
+    """The task's name and its folder's."""
+    source: str
+    """``grids:captions`` | ``grids:questions`` | ``hub:<repo>[@<revision>]`` | ``files:<folder>``."""
+    train: Positive
+    """Images with text to deliver for training; fewer when the source runs out."""
+    test: Positive
+    image_size: Annotated[int, Field(ge=70, le=1024)] = 224
+    """Side of a rendered picture; real ones are reduced to it on their shorter side."""
+    partial_views: Annotated[float, Field(ge=0, le=1)] = 0.4
+    """Share of the grid worlds that are shown as the agent sees them."""
+    subset: str | None = None
+    """The Hub dataset's configuration."""
+    train_split: str = "train"
+    test_split: str = "validation"
+
+    @field_validator("source")
+    @classmethod
+    def _known_source(cls, source: str) -> str:
+        kind, _, rest = source.partition(":")
+        if source not in ("grids:captions", "grids:questions") and (
+            kind not in ("hub", "files") or not rest
+        ):
+            raise ValueError(
+                "is not one of grids:captions, grids:questions, hub:<repo>[@<revision>], "
+                "files:<folder>"
+            )
+        return source
 
 
 class Params(Settings):
@@ -165,12 +222,14 @@ def load_params(path: str | Path = "params.yaml") -> Params:
         raise UserError(
             f"no parameter file '{path}': run from the project's folder or pass --params"
         ) from None
+    except OSError as error:
+        raise UserError(f"cannot read '{path}' ({error.strerror}): --params takes a file") from None
     except (yaml.YAMLError, UnicodeDecodeError) as error:
         raise UserError(f"'{path}' is not YAML: {error}") from None
     if not isinstance(raw, dict):
         raise UserError(f"'{path}' must hold a mapping of parameters, like the one shipped")
     try:
-        return Params(**raw)
+        return Params.model_validate(raw)
     except ValidationError as error:
         raise UserError(f"{path}: {_first_error(error)}") from None
 

@@ -1,0 +1,1 @@
+"""Text corpora: sources, the ROOTS filters, deduplication, and the stage that runs them."""

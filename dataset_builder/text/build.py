@@ -1,0 +1,240 @@
+"""Stage: sources to cleaned, deduplicated, shuffled text as Parquet shards, and a report.
+
+    python -m dataset_builder.text.build --corpus python-docs --output artifacts/text
+
+A corpus is a folder `<output>/<name>` with `train-*.parquet`, `test-*.parquet` and `report.json`.
+It appears all at once; a finished one is built again only when its settings, its source or this
+package change, and a stopped run takes up the steps that it had finished.
+
+As for ROOTS, a large corpus is dealt into shards that are cleaned and deduplicated one by one, so
+that one shard must fit into memory. Documents are dealt by their text, so that exact duplicates
+meet in one shard; near-duplicates across shards stay. With `shards: 1` all duplicates are found.
+"""
+
+import argparse
+import hashlib
+import json
+import os
+import shutil
+from collections.abc import Iterable, Iterator
+from contextlib import ExitStack
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import pyarrow as pa
+import pyarrow.parquet as pq
+
+from dataset_builder.text.clean import Filtered, Rules, clean, filter_documents, merge_reports
+from dataset_builder.text.sources import Document, open_source, source_fingerprint
+from pipeline import seeds
+from pipeline.errors import UserError, did_you_mean
+from pipeline.fanout import fan_out
+from pipeline.params import Params, TextCorpus
+from pipeline.schema import arrow_schema
+from pipeline.shards import write_shard
+from pipeline.stage import log, progress, read_json, run_stage, write_json
+
+BATCH = 256  # documents in one unit of work; a fixed number, so that workers change nothing
+RAW_SCHEMA = pa.schema(
+    {"id": pa.string(), "text": pa.string(), "meta": pa.map_(pa.string(), pa.string())}
+)
+
+
+@dataclass(frozen=True, slots=True)
+class Batch:
+    """One row group of a shard's raw documents, and how to clean them."""
+
+    path: str
+    row_group: int
+    rules: Rules
+
+
+def build_text(
+    settings: TextCorpus, seed: int, output_dir: str | Path, workers: int
+) -> dict[str, Any]:
+    """Build `<output_dir>/<settings.name>` unless it is there already, and return its report.
+
+    The same settings, source and seed give the same bytes, whatever the number of workers.
+
+    Raises:
+        UserError: the source cannot be read, or no document passed the filters.
+    """
+    folder = Path(output_dir) / settings.name
+    fingerprint = _fingerprint(settings, seed)
+    if report := _finished(folder, fingerprint):
+        log.info("%s: unchanged, nothing to do", folder)
+        return report
+    work = folder.with_name(f".{settings.name}.part")
+    state = work / "state"
+    if not (state / fingerprint).exists():
+        shutil.rmtree(work, ignore_errors=True)
+        state.mkdir(parents=True)
+        (state / fingerprint).touch()
+    if not (state / "dealt.json").exists():
+        documents = open_source(
+            settings.source, limit=settings.limit, text_column=settings.text_column
+        )
+        deal(progress(documents, f"{settings.name}: read", settings.limit), state, settings.shards)
+    reports = [_build_shard(settings, seed, work, k, workers) for k in range(settings.shards)]
+    report = merge_reports(reports)
+    if not report["documents"]["kept"]:
+        raise UserError(
+            f"{settings.name}: no document of {settings.source} passed the filters "
+            f"({report['dropped'] or 'it holds none'}); check language and source"
+        )
+    report |= {"fingerprint": fingerprint, "settings": settings.model_dump(), "seed": seed}
+    write_json(work / "report.json", report)
+    shutil.rmtree(state)
+    _put(work, folder)
+    return report
+
+
+def _fingerprint(settings: TextCorpus, seed: int) -> str:
+    """Of all that decides what is built: settings, seed, source, and this package itself."""
+    digest = hashlib.blake2b(digest_size=16)
+    digest.update(json.dumps([settings.model_dump(), seed], sort_keys=True).encode())
+    digest.update(source_fingerprint(settings.source).encode())
+    for path in sorted(Path(__file__).parent.rglob("*")):
+        if path.suffix in (".py", ".txt"):
+            digest.update(path.read_bytes())
+    return digest.hexdigest()
+
+
+def _finished(folder: Path, fingerprint: str) -> dict[str, Any] | None:
+    """The report of a corpus with this fingerprint all of whose files have their sizes."""
+    try:
+        report = json.loads((folder / "report.json").read_text(encoding="utf-8"))
+        if report["fingerprint"] != fingerprint:
+            return None
+        files = report["files"]
+        whole = all((folder / name).stat().st_size == size for name, size in files.items())
+    except (OSError, ValueError, KeyError, TypeError, AttributeError):
+        return None
+    return report if whole else None
+
+
+def _put(work: Path, folder: Path) -> None:
+    """Move the finished folder into place; an older one goes first."""
+    old = folder.with_name(f".{folder.name}.old")
+    shutil.rmtree(old, ignore_errors=True)
+    if folder.exists():
+        os.rename(folder, old)
+    os.rename(work, folder)
+    shutil.rmtree(old, ignore_errors=True)
+
+
+# ---------------------------------------------------------------- the steps
+
+
+def deal(documents: Iterable[Document], state: Path, shards: int) -> None:
+    """Write `documents` to `raw-<shard>.parquet` in `state`, then `dealt.json` to mark the end."""
+    with ExitStack() as stack:
+        writers = [
+            stack.enter_context(pq.ParquetWriter(_raw(state, k), RAW_SCHEMA, compression="zstd"))
+            for k in range(shards)
+        ]
+        waiting: list[list[Document]] = [[] for _ in range(shards)]
+        for document in documents:
+            key = hashlib.blake2b(document.text.encode(), digest_size=8).digest()
+            shard = int.from_bytes(key, "little") % shards
+            waiting[shard].append(document)
+            if len(waiting[shard]) == BATCH:
+                writers[shard].write_table(_raw_table(waiting[shard]))
+                waiting[shard] = []
+        for writer, rest in zip(writers, waiting, strict=True):
+            if rest:
+                writer.write_table(_raw_table(rest))
+    write_json(state / "dealt.json", {"shards": shards})
+
+
+def _raw(state: Path, shard: int) -> Path:
+    return state / f"raw-{shard:05d}.parquet"
+
+
+def _raw_table(documents: list[Document]) -> pa.Table:
+    rows = [{"id": d.id, "text": d.text, "meta": list(d.meta.items())} for d in documents]
+    return pa.Table.from_pylist(rows, schema=RAW_SCHEMA)
+
+
+def _build_shard(
+    settings: TextCorpus, seed: int, work: Path, shard: int, workers: int
+) -> dict[str, Any]:
+    """Write one train and one test file, unless that is done, and return the shard's report."""
+    done = work / "state" / f"report-{shard:05d}.json"
+    if done.exists():
+        return read_json(done)
+    rules = Rules(
+        settings.language, settings.deduplication, settings.lid_model, settings.kenlm_model
+    )
+    raw = _raw(work / "state", shard)
+    groups = pq.ParquetFile(raw).num_row_groups
+    filtered = fan_out(
+        filter_batch,
+        [Batch(str(raw.absolute()), group, rules) for group in range(groups)],
+        workers=workers,
+        desc=f"{settings.name}: filter shard {shard + 1} of {settings.shards}",
+    )
+    cleaned = clean(filtered, rules)
+    texts = [document.text for document in cleaned.documents]
+    order = np.random.default_rng(seeds.sequence(seed, settings.name, shard)).permutation(
+        len(texts)
+    )
+    test = min(len(texts), max(1, round(settings.test_fraction * len(texts))))
+    report = cleaned.report | {"rows": {}, "files": {}}
+    for split, rows in (("test", order[:test]), ("train", order[test:])):
+        name = f"{split}-{shard:05d}-of-{settings.shards:05d}.parquet"
+        written = write_shard(work / name, arrow_schema("text"), _text_tables(texts, rows))
+        report["rows"][split] = written["rows"]
+        report["files"][name] = written["bytes"]
+    write_json(done, report)
+    raw.unlink()
+    return report
+
+
+def filter_batch(batch: Batch) -> Filtered:
+    """Filter the documents of one row group."""
+    table = pq.ParquetFile(batch.path).read_row_group(batch.row_group)
+    documents = (Document(row["id"], row["text"], dict(row["meta"])) for row in table.to_pylist())
+    return filter_documents(documents, batch.rules)
+
+
+def _text_tables(texts: list[str], rows: np.ndarray) -> Iterator[pa.Table]:
+    for start in range(0, len(rows), BATCH):
+        column = [texts[row] for row in rows[start : start + BATCH]]
+        yield pa.table({"text": pa.array(column, pa.string())}, schema=arrow_schema("text"))
+
+
+# ---------------------------------------------------------------- the command line
+
+
+def _add_arguments(parser: argparse.ArgumentParser) -> None:
+    parser.add_argument("--corpus", help="one corpus of params.yaml; all of them without it")
+    parser.add_argument("--output", default="artifacts/text", help="the corpora's folder")
+
+
+def main(params: Params, arguments: argparse.Namespace) -> None:
+    """Build the corpora under `text` in the parameter file."""
+    names = [corpus.name for corpus in params.text]
+    if arguments.corpus and arguments.corpus not in names:
+        hint = did_you_mean(arguments.corpus, names)
+        raise UserError(f"no corpus '{arguments.corpus}' under 'text' in the parameters{hint}")
+    for corpus in params.text:
+        if arguments.corpus in (None, corpus.name):
+            report = build_text(corpus, params.seed, arguments.output, params.workers)
+            log.info(
+                "%s: %d of %d documents, %.1f of %.1f MB, dropped %s",
+                corpus.name,
+                report["documents"]["kept"],
+                report["documents"]["in"],
+                report["bytes"]["kept"] / 1e6,
+                report["bytes"]["in"] / 1e6,
+                report["dropped"],
+            )
+            for warning in report["warnings"]:
+                log.warning("%s: %s", corpus.name, warning)
+
+
+if __name__ == "__main__":
+    run_stage(main, "Build the text corpora of the parameter file.", _add_arguments)
