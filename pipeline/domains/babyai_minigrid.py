@@ -156,9 +156,9 @@ class MinigridEnv:
         self.action_space = self.envs[0].action_space
         self._episodes = [0] * self.num_envs
 
-    def reset(self) -> Observations:
-        """Start every slot's first episode."""
-        self._episodes = [0] * self.num_envs
+    def reset(self, episode: int = 0) -> Observations:
+        """Start every slot's ``episode``-th episode, by default the first."""
+        self._episodes = [episode] * self.num_envs
         return columns([self._start(slot) for slot in range(self.num_envs)])
 
     def step(self, actions: np.ndarray, ids: np.ndarray | None = None) -> Step:

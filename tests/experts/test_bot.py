@@ -7,7 +7,8 @@ import numpy as np
 import pytest
 from minigrid.utils.baby_ai_bot import BabyAIBot, Subgoal
 
-from experts.bot import Bot, GaveUp, make_policy, unsolvable
+from experts.bot import Bot, GaveUp, make_policy
+from experts.bot_search import unsolvable
 from pipeline.domains.babyai_minigrid import episode_seed, level_factory, make_envs
 from pipeline.errors import UserError
 from pipeline.tasks import get_task
