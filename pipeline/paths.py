@@ -24,3 +24,8 @@ def expert_folder(task: Task) -> Path:
 def episodes_folder(task: Task) -> Path:
     """The collected episodes of one task: shards and manifest.json."""
     return ARTIFACTS / "episodes" / task.domain / task.id
+
+
+def corpus_folder(domain: str, name: str) -> Path:
+    """One corpus of ``text`` or ``vision``: train and test files and report.json."""
+    return CORPORA / domain / name

@@ -16,11 +16,13 @@ from pipeline.errors import UserError
 ROW_GROUP_BYTES = 8 * 2**20
 """Uncompressed bytes a row group holds at most (one episode at least): what a reader loads at
 once, and what the Hub's viewer can still show."""
+FILE_BYTES = 384 * 2**20
+"""Where a published file ends: large enough for few files, small enough to load in pieces."""
 COMPRESSION = {"compression": "zstd", "compression_level": 3}
 
 
 def write_shard(path: str | Path, schema: pa.Schema, tables: Iterable[pa.Table]) -> dict[str, int]:
-    """Stream tables into one Parquet file that appears whole; returns rows and bytes.
+    """Stream tables into one Parquet file that appears whole; returns its rows and bytes.
 
     The bytes depend on the rows alone: tables are regrouped into row groups by size.
     """
@@ -30,10 +32,39 @@ def write_shard(path: str | Path, schema: pa.Schema, tables: Iterable[pa.Table])
     rows = 0
     with pq.ParquetWriter(temporary, schema, **COMPRESSION) as writer:
         for group in _row_groups(tables):
-            writer.write_table(group, row_group_size=max(1, len(group)))
+            _write_group(writer, group)
             rows += len(group)
     os.replace(temporary, path)
     return {"rows": rows, "bytes": path.stat().st_size}
+
+
+def write_files(
+    folder: Path,
+    stem: str,
+    schema: pa.Schema,
+    tables: Iterable[pa.Table],
+    file_bytes: int = FILE_BYTES,
+) -> list[Path]:
+    """Stream tables into ``<stem>-00000-of-0000N.parquet``, the Hub's names; at least one file.
+
+    A file ends with the row group that makes it ``file_bytes`` long. The names are final only
+    when all files are written: use it within ``pipeline.stage.replaced_folder``.
+    """
+    parts: list[Path] = []
+    groups = _row_groups(tables)
+    group = next(groups, None)
+    while group is not None or not parts:
+        parts.append(folder / f"{stem}-{len(parts):05d}.parquet")
+        with parts[-1].open("wb") as file, pq.ParquetWriter(file, schema, **COMPRESSION) as writer:
+            while group is not None and file.tell() < file_bytes:
+                _write_group(writer, group)
+                group = next(groups, None)
+    names = [folder / f"{stem}-{k:05d}-of-{len(parts):05d}.parquet" for k in range(len(parts))]
+    return [part.rename(name) for part, name in zip(parts, names, strict=True)]
+
+
+def _write_group(writer: pq.ParquetWriter, rows: pa.Table) -> None:
+    writer.write_table(rows, row_group_size=max(1, len(rows)))
 
 
 def _row_groups(tables: Iterable[pa.Table]) -> Iterator[pa.Table]:

@@ -1,0 +1,252 @@
+"""Stage: all episodes and corpora of the profile as one dataset in the layout of the Hub.
+
+    artifacts/dataset/README.md                              the card, one configuration a task
+    artifacts/dataset/<task>/train-00000-of-0000N.parquet    and test-…
+    artifacts/dataset/<task>/statistics.json                 per split
+    artifacts/dataset/<task>/manifest.json                   where it comes from, checksums
+
+A task's folder appears whole, and is written again only when what it is made from has changed.
+"""
+
+import argparse
+import hashlib
+import shutil
+from collections.abc import Iterable, Iterator
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import pyarrow as pa
+
+from dataset_builder import validate
+from dataset_builder.card import card
+from dataset_builder.statistics import DocumentStatistics, EpisodeStatistics
+from pipeline import manifest, paths, schema
+from pipeline.domains import CORPUS_DOMAINS, RL_DOMAINS
+from pipeline.errors import UserError
+from pipeline.fanout import fan_out
+from pipeline.params import Params
+from pipeline.shards import open_shard, read_tables, write_files
+from pipeline.stage import (
+    log,
+    read_json,
+    replaced_folder,
+    run_stage,
+    write_atomic,
+    write_json,
+)
+from pipeline.tasks import get_task
+
+SPLITS = ("train", "test")
+Key = tuple[int, int]
+"""(seed, reset_index): which episode of which environment slot."""
+
+
+@dataclass(frozen=True)
+class Source:
+    """What one configuration of the dataset is made from."""
+
+    name: str
+    domain: str
+    files: dict[str, list[Path]]
+    """Split -> files; episodes are under ``all`` and split here."""
+    test_fraction: float
+    provenance: dict[str, Any]
+    """What the manifest tells about the origin."""
+    folder: Path
+    """Where the configuration goes."""
+
+    @property
+    def fingerprint(self) -> str:
+        """Changes with whatever decides the files."""
+        decides = {
+            "provenance": self.provenance,
+            "test_fraction": self.test_fraction,
+            "schema": schema.VERSION,
+            "files": [
+                (path.name, path.stat().st_size) for paths in self.files.values() for path in paths
+            ],
+        }
+        return manifest.fingerprint(decides)
+
+    def __str__(self) -> str:
+        return self.name
+
+
+def main(params: Params, arguments: argparse.Namespace) -> None:
+    """Build what has changed, drop what is no longer asked for, write the card, validate."""
+    folder = paths.DATASET.resolve()
+    sources, left_out = find_sources(params, folder)
+    if not sources:
+        raise UserError("the profile has neither tasks nor corpora with data: collect some first")
+    stale = [source for source in sources if not is_built(source)]
+    log.info("%d of %d configurations are unchanged", len(sources) - len(stale), len(sources))
+    fan_out(build, stale, workers=params.workers, desc="build (configurations)")
+    remove_others(folder, {source.name for source in sources})
+    contents = [manifest.read_manifest(source.folder) for source in sources]
+    statistics = {source.name: read_json(source.folder / "statistics.json") for source in sources}
+    write_atomic(folder / "README.md", card(contents, statistics, left_out))
+    write_json(paths.METRICS / "dataset.json", metrics(contents, statistics))
+    validate.check_or_stop(folder, replay=0, workers=params.workers)
+
+
+def find_sources(params: Params, folder: Path) -> tuple[list[Source], dict[str, str]]:
+    """The configurations of a profile; and task -> why it has none."""
+    sources, left_out = [], {}
+    for domain in RL_DOMAINS:
+        for id in params.domain(domain).tasks:
+            source = episodes_source(id, params.domain(domain).collect.test_fraction, folder)
+            if source.files["all"]:
+                sources.append(source)
+            else:
+                left_out[id] = source.provenance.get("skipped", "no episodes")
+    for domain in CORPUS_DOMAINS:
+        sources += [corpus_source(domain, corpus.name, folder) for corpus in getattr(params, domain)]
+    names = [source.name for source in sources]
+    for name in names:
+        if names.count(name) > 1:
+            raise UserError(f"two corpora are named '{name}': rename one in params.yaml")
+    return sources, left_out
+
+
+def episodes_source(id: str, test_fraction: float, folder: Path) -> Source:
+    """The collected episodes of one task."""
+    task = get_task(id)
+    origin = paths.episodes_folder(task).resolve()
+    content = manifest.read_manifest(origin)
+    files = [origin / entry["file"] for entry in content["files"] if entry["rows"]]
+    checksums = [entry["sha256"] for entry in content["files"]]
+    provenance = {
+        key: content[key] for key in ("decides", "expert", "dropped", "skipped") if key in content
+    } | {"shards_sha256": manifest.fingerprint({"sha256": checksums})}
+    return Source(id, task.domain, {"all": files}, test_fraction, provenance, folder / id)
+
+
+def corpus_source(domain: str, name: str, folder: Path) -> Source:
+    """One corpus, which its own stage has split."""
+    origin = paths.corpus_folder(domain, name).resolve()
+    report = read_json(origin / "report.json")
+    files = {split: sorted(origin.glob(f"{split}-*.parquet")) for split in SPLITS}
+    if not files["train"]:
+        raise UserError(f"'{origin}' has no train-*.parquet: run the stage that builds it")
+    return Source(name, domain, files, 0.0, {"report": report}, folder / name)
+
+
+def is_built(source: Source) -> bool:
+    """Whether the configuration is there and would come out the same."""
+    if not (source.folder / manifest.NAME).exists():
+        return False
+    content = manifest.read_manifest(source.folder)
+    return content.get("fingerprint") == source.fingerprint and all(
+        (source.folder / entry["file"]).is_file()
+        and (source.folder / entry["file"]).stat().st_size == entry["bytes"]
+        for entry in content["files"]
+    )
+
+
+def build(source: Source) -> None:
+    """Write one configuration."""
+    if source.domain in RL_DOMAINS:
+        test = choose_test(source.files["all"], source.test_fraction)
+        streams = {
+            split: select(source.files["all"], test, split == "test") for split in SPLITS
+        }
+    else:
+        streams = {split: _chain(source.files[split]) for split in SPLITS}
+    arrow_schema = schema.arrow_schema(source.domain)
+    statistics, files = {}, []
+    with replaced_folder(source.folder) as folder:
+        for split, tables in streams.items():
+            seen = EpisodeStatistics() if source.domain in RL_DOMAINS else DocumentStatistics()
+            written = write_files(folder, split, arrow_schema, seen.watch(tables))
+            statistics[split] = seen.summary()
+            files += [
+                manifest.file_record(path, split=split, rows=open_shard(path).metadata.num_rows)
+                for path in written
+            ]
+        write_json(folder / "statistics.json", statistics)
+        content = {
+            "task": source.name,
+            "domain": source.domain,
+            "fingerprint": source.fingerprint,
+            "provenance": source.provenance,
+            "test_fraction": source.test_fraction,
+            "schema": schema.VERSION,
+            "files": files,
+        }
+        write_json(folder / manifest.NAME, content)
+
+
+def keys_of(table: pa.Table) -> list[Key]:
+    """The key of every episode of a table."""
+    columns = table.column("seed").to_pylist(), table.column("reset_index").to_pylist()
+    return list(zip(*columns, strict=True))
+
+
+def choose_test(files: Iterable[Path], fraction: float) -> set[Key]:
+    """The episodes of the test split: the first of a fixed shuffle, whatever their order is now.
+
+    An episode that was collected twice is in one split only. Both splits get at least one
+    episode where there are two.
+    """
+    keys: set[Key] = set()
+    for path in files:
+        for table in read_tables(path, ["seed", "reset_index"]):
+            keys.update(keys_of(table))
+    count = min(max(1, round(fraction * len(keys))), len(keys) - 1)
+    return set(sorted(keys, key=_hash)[:count])
+
+
+def _hash(key: Key) -> bytes:
+    return hashlib.blake2b(f"{key[0]} {key[1]}".encode(), digest_size=16).digest()
+
+
+def select(files: Iterable[Path], test: set[Key], wanted: bool) -> Iterator[pa.Table]:
+    """The episodes that are in ``test`` (``wanted``), or those that are not."""
+    for path in files:
+        file = open_shard(path)
+        for group in range(file.num_row_groups):
+            keys = keys_of(file.read_row_group(group, ["seed", "reset_index"]))
+            mask = np.array([(key in test) == wanted for key in keys])
+            if mask.any():
+                yield file.read_row_group(group).filter(pa.array(mask))
+
+
+def _chain(files: Iterable[Path]) -> Iterator[pa.Table]:
+    for path in files:
+        yield from read_tables(path)
+
+
+def remove_others(folder: Path, names: set[str]) -> None:
+    """Remove configurations that the profile no longer has, and what killed runs left."""
+    for path in folder.iterdir():
+        ours = (path / manifest.NAME).exists() and path.name not in names
+        if path.is_dir() and (ours or path.suffix in (".part", ".old")):
+            shutil.rmtree(path)
+
+
+def metrics(contents: list[dict[str, Any]], statistics: dict[str, Any]) -> dict[str, Any]:
+    """What ``dvc metrics`` shows: rows, steps and bytes in all, and a line a configuration."""
+    tasks = {}
+    for content in contents:
+        splits = statistics[content["task"]]
+        tasks[content["task"]] = {
+            "rows": {
+                split: sum(entry["rows"] for entry in content["files"] if entry["split"] == split)
+                for split in SPLITS
+            },
+            "steps": sum(splits[split].get("steps", 0) for split in SPLITS),
+            "bytes": sum(entry["bytes"] for entry in content["files"]),
+        }
+    return {
+        "configurations": len(tasks),
+        "rows": sum(sum(task["rows"].values()) for task in tasks.values()),
+        "steps": sum(task["steps"] for task in tasks.values()),
+        "bytes": sum(task["bytes"] for task in tasks.values()),
+        "tasks": tasks,
+    }
+
+
+if __name__ == "__main__":
+    run_stage(main, "Build the dataset: Parquet files, statistics and a card, validated.")
