@@ -125,6 +125,8 @@ class TextCorpus(Settings):
     """ISO 639 code: English has its own bounds, the other languages share theirs."""
     limit: Positive | None = None
     """Documents read from the source, before cleaning; all of them by default."""
+    filters: Literal["roots", "none"] = "roots"
+    """``none`` takes every document as it is."""
     deduplication: Literal["minhash", "simhash", "none"] = "minhash"
     """``simhash`` is how ROOTS was made; ``none`` drops exact duplicates only."""
     shards: Annotated[int, Field(gt=0, le=100_000)] = 1
@@ -180,6 +182,66 @@ class VisionCorpus(Settings):
         return source
 
 
+class Jat(Settings):
+    """How the agent is trained on the whole dataset."""
+
+    preset: Literal["laptop", "small", "medium", "large"] = "laptop"
+    """Size of the network; ``small`` is the published one."""
+    model: dict[str, Any] = {}
+    """Fields of ``JatConfig`` that override the preset."""
+    tokenizer: str = "train"
+    """``train`` (on the dataset's texts) | a local folder | a repository of the Hub (``gpt2``)."""
+    vocab_size: Annotated[int, Field(ge=300)] = 2048
+    """Tokens of a tokenizer that is trained."""
+    steps: Positive = 1000
+    """Optimizer steps."""
+    batch_tokens: Positive = 4096
+    """Tokens of one micro-batch, which has one task: two a timestep, padding included."""
+    domain_batch_tokens: dict[str, Positive] = {"atari": 512}
+    """Domain -> tokens of its micro-batches, where they differ."""
+    accumulation: Positive = 1
+    """Micro-batches of an optimizer step on each device."""
+    context: dict[str, Positive] = {}
+    """Domain -> timesteps (tokens, for corpora) of a window, where they differ from its own."""
+    learning_rate: Annotated[float, Field(gt=0)] = 1e-3
+    """Its peak; it then falls linearly to 0."""
+    warmup: Annotated[float, Field(ge=0, lt=1)] = 0.05
+    """Share of the steps in which the learning rate rises linearly."""
+    weight_decay: Annotated[float, Field(ge=0)] = 0.0
+    max_grad_norm: Annotated[float, Field(gt=0)] = 1.0
+    sampling: Literal["published", "uniform", "temperature"] = "published"
+    """How often each task is drawn: corpora 10 times as often as environments; all alike; by the
+    number of its tokens to the power of 1 / ``temperature``."""
+    temperature: Annotated[float, Field(gt=0)] = 2.0
+    weights: dict[str, Annotated[float, Field(ge=0)]] = {}
+    """Task or domain -> factor of that weight; a task's own counts before its domain's."""
+    normalise: bool = True
+    """Scale continuous observations by the mean and deviation of the task's training data."""
+    precision: Literal["float32", "bfloat16"] = "float32"
+    save_every: Positive = 500
+    """Steps between checkpoints, from which a run that was stopped goes on."""
+    log_every: Positive = 20
+    """Steps between points of the learning curve."""
+    report_to: tuple[Literal["tensorboard", "wandb"], ...] = ("tensorboard",)
+
+
+class Evaluation(Settings):
+    """How the trained agent is scored."""
+
+    episodes: Positive = 100
+    """Episodes a task."""
+    domain_episodes: dict[str, Positive] = {"atari": 8, "mujoco": 32}
+    """Domain -> episodes a task, where they differ."""
+    envs: Positive = 32
+    """Environments played together."""
+    sample: bool = False
+    """Draw discrete actions instead of taking the likeliest."""
+    corpus_tokens: Positive = 50_000
+    """Tokens of a corpus' test split that are scored."""
+    bootstrap: Positive = 2000
+    """Resamples behind the confidence intervals."""
+
+
 class Params(Settings):
     """The whole of ``params.yaml``."""
 
@@ -195,6 +257,8 @@ class Params(Settings):
     """Episodes of uniform random play that give each task's random score."""
     text: tuple[TextCorpus, ...] = ()
     vision: tuple[VisionCorpus, ...] = ()
+    jat: Jat = Jat()
+    evaluation: Evaluation = Evaluation()
 
     @model_validator(mode="after")
     def _tasks_in_their_domain(self) -> "Params":
