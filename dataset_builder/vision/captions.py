@@ -105,9 +105,8 @@ def _from_agent(scene: Scene, rng: np.random.Generator) -> str | None:
 
 def _distance(scene: Scene, rng: np.random.Generator) -> str | None:
     thing = _any_unique(scene, rng)
-    if thing is None:
+    if thing is None or (steps := steps_between(thing, scene.agent)) >= len(NUMBERS):
         return None
-    steps = steps_between(thing, scene.agent)
     if steps == 1:
         return f"The {thing.name} is next to the agent."
     return f"The {thing.name} is {NUMBERS[steps]} steps away from the agent."

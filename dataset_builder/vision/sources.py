@@ -263,11 +263,11 @@ def _first(row: dict[str, Any], names: tuple[str, ...]) -> Any:
 
 
 def _clean(text: Any, missing: str) -> str:
-    """NFC, without control characters, every run of white space as one blank."""
+    """NFC, each run of white space and control characters as one blank."""
     if not isinstance(text, str):
         raise Rejected(missing)
-    text = " ".join(unicodedata.normalize("NFC", text).split())
-    text = "".join(letter for letter in text if unicodedata.category(letter) not in ("Cc", "Cs"))
+    printable = (" " if unicodedata.category(c) in ("Cc", "Cs") else c for c in text)
+    text = " ".join(unicodedata.normalize("NFC", "".join(printable)).split())
     if not text:
         raise Rejected(missing)
     if len(text) > MAX_TEXT:
