@@ -8,6 +8,7 @@ Where minigrid's bot returns an action, this one returns the same.
 """
 
 import hashlib
+import traceback
 from collections.abc import Callable
 from importlib.metadata import version
 from pathlib import Path
@@ -39,10 +40,8 @@ from pipeline.domains.babyai_minigrid import AGENT_CELL, MARGIN, MinigridEnv
 from pipeline.errors import UserError
 from pipeline.types import Observations, Step, Task, VectorEnv
 
-MAX_DEPTH = 64
-"""Subgoals in a plan; plans that end were seen to need 19 at most."""
 MAX_REVISIONS = 1000
-"""Changes to a plan before one action; plans that end never need a tenth of it."""
+"""Changes to a plan before one action; a plan that needs more never ends."""
 
 Accept = Callable[[Position, WorldObj | None], Any]
 
@@ -76,7 +75,8 @@ class Bot(BabyAIBot):
         try:
             return self._revise()
         except (AssertionError, TypeError) as error:  # how minigrid's subgoals fail
-            raise GaveUp(f"the plan broke: {error}") from error
+            broken = traceback.extract_tb(error.__traceback__)[-1].line
+            raise GaveUp(f"the plan broke: {broken}") from error
 
     def _revise(self) -> int:
         """Revise the plan until it gives an action."""
@@ -88,8 +88,6 @@ class Bot(BabyAIBot):
         for _ in range(MAX_REVISIONS):
             if not self.stack:
                 return int(Actions.done)
-            if len(self.stack) > MAX_DEPTH:
-                break
             subgoal = self.stack[-1]
             if isinstance(subgoal, ExploreSubgoal):
                 self._explore()
