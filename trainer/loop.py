@@ -1,0 +1,160 @@
+"""Transformers' ``Trainer``, told where batches come from and what to write down."""
+
+import csv
+import io
+import math
+import sys
+import time
+from collections import defaultdict
+from pathlib import Path
+from typing import Any
+
+import torch
+from torch.nn.utils import get_total_norm
+from torch.utils.data import SequentialSampler
+from transformers import (
+    PrinterCallback,
+    Trainer,
+    TrainerCallback,
+    TrainingArguments,
+)
+
+from pipeline.errors import UserError
+from pipeline.stage import log, write_atomic
+from trainer.sampling import Plan
+
+Losses = dict[str, list[torch.Tensor]]
+
+
+class JatTrainer(Trainer):
+    """Trains on the micro-batches of a plan, in its order, and logs the loss of each domain."""
+
+    def __init__(self, model: torch.nn.Module, args: TrainingArguments, plan: Plan) -> None:
+        super().__init__(model, args, train_dataset=plan, data_collator=lambda items: items[0])
+        self.remove_callback(PrinterCallback)
+        self._domains = {source.task: source.domain for source in plan.sources}
+        self._losses: Losses = defaultdict(list)
+
+    def _get_train_sampler(self, train_dataset: Any = None) -> SequentialSampler:
+        return SequentialSampler(train_dataset or self.train_dataset)
+
+    def floating_point_ops(self, inputs: dict[str, Any]) -> int:
+        """Not counted: they would be guessed from ``input_ids``."""
+        return 0
+
+    def compute_loss(
+        self,
+        model: torch.nn.Module,
+        inputs: dict[str, Any],
+        return_outputs: bool = False,
+        num_items_in_batch: Any = None,
+    ) -> Any:
+        """The loss of one micro-batch; UserError if it is not finite."""
+        task = inputs.pop("task")
+        loss = model(**inputs).loss
+        if not math.isfinite(float(loss.detach())):
+            raise diverged(task, self.state.global_step)
+        self._losses[self._domains[task]].append(loss.detach())
+        return loss
+
+    def log(self, logs: dict[str, float], start_time: float | None = None) -> None:
+        """Add the mean loss of each domain since the last point."""
+        for domain, losses in sorted(self._losses.items()):
+            logs[f"loss_{domain}"] = round(float(torch.stack(losses).mean()), 6)
+        self._losses.clear()
+        super().log(logs, start_time)
+
+
+def diverged(task: str, step: int) -> UserError:
+    """The error of a loss or a gradient that is no number."""
+    return UserError(
+        f"the training diverged on '{task}' at step {step}: lower 'jat.learning_rate' "
+        "(the last checkpoint is kept)"
+    )
+
+
+class GradientGuard(TrainerCallback):
+    """Stops before a gradient that is no number reaches the weights, and so a checkpoint."""
+
+    def on_pre_optimizer_step(
+        self, args: TrainingArguments, state: Any, control: Any, **kwargs: Any
+    ) -> None:
+        """UserError unless all gradients are finite."""
+        gradients = [p.grad for p in kwargs["model"].parameters() if p.grad is not None]
+        if not math.isfinite(float(get_total_norm(gradients))):
+            raise diverged("gradient", state.global_step)
+
+
+class Progress(TrainerCallback):
+    """A bar on a terminal, a log line a point of the curve elsewhere: loss, tokens/s, time left."""
+
+    def __init__(self, tokens_a_step: float) -> None:
+        self._tokens = tokens_a_step
+        self._bar: Any = None
+
+    def on_train_begin(
+        self, args: TrainingArguments, state: Any, control: Any, **kwargs: Any
+    ) -> None:
+        """Start the clock at the step from which the run goes on."""
+        self._start, self._first = time.monotonic(), state.global_step
+        if state.is_world_process_zero and sys.stderr.isatty():
+            from tqdm import tqdm
+
+            self._bar = tqdm(
+                total=state.max_steps, initial=state.global_step, desc="train", unit="step"
+            )
+
+    def on_step_end(self, args: TrainingArguments, state: Any, control: Any, **kwargs: Any) -> None:
+        """Move the bar."""
+        if self._bar is not None:
+            self._bar.update(state.global_step - self._bar.n)
+
+    def on_log(
+        self,
+        args: TrainingArguments,
+        state: Any,
+        control: Any,
+        logs: dict[str, Any] | None = None,
+        **kwargs: Any,
+    ) -> None:
+        """Show the loss and the speed."""
+        done = state.global_step - self._first
+        if not state.is_world_process_zero or not logs or "loss" not in logs or not done:
+            return
+        each = (time.monotonic() - self._start) / done
+        speed = f"{self._tokens / each:,.0f} tokens/s"
+        if self._bar is not None:
+            self._bar.set_postfix_str(f"loss {float(logs['loss']):.4f}, {speed}")
+            return
+        log.info(
+            "train: step %d of %d, loss %.4f, %s, %.0f s left",
+            state.global_step,
+            state.max_steps,
+            float(logs["loss"]),
+            speed,
+            each * (state.max_steps - state.global_step),
+        )
+
+    def on_train_end(
+        self, args: TrainingArguments, state: Any, control: Any, **kwargs: Any
+    ) -> None:
+        """Close the bar."""
+        if self._bar is not None:
+            self._bar.close()
+
+
+class Curve(TrainerCallback):
+    """Keeps ``curve.csv`` up to date: step, loss, learning rate and the loss of each domain."""
+
+    def __init__(self, path: Path, domains: list[str]) -> None:
+        self._path = path
+        self._columns = ["step", "loss", "learning_rate", *(f"loss_{name}" for name in domains)]
+
+    def on_log(self, args: TrainingArguments, state: Any, control: Any, **kwargs: Any) -> None:
+        """Write all points, those before a resume too."""
+        if state.is_world_process_zero:
+            text = io.StringIO()
+            writer = csv.DictWriter(text, self._columns, extrasaction="ignore")
+            writer.writeheader()
+            writer.writerows(point for point in state.log_history if "loss" in point)
+            write_atomic(self._path, text.getvalue())
