@@ -1,10 +1,11 @@
 """Stage: sources to cleaned, deduplicated, shuffled text as Parquet shards, and a report.
 
-    python -m dataset_builder.text.build --corpus python-docs --output artifacts/text
+    python -m dataset_builder.text.build --corpus python-docs
 
 A corpus is a folder `<output>/<name>` with `train-*.parquet`, `test-*.parquet` and `report.json`.
 It appears all at once; a finished one is built again only when its settings, its source or this
-package change, and a stopped run takes up the steps that it had finished.
+package change, and a stopped run takes up the steps that it had finished. Workers on other
+machines must see the output folder.
 
 As for ROOTS, a large corpus is dealt into shards that are cleaned and deduplicated one by one, so
 that one shard must fit into memory. Documents are dealt by their text, so that exact duplicates
@@ -32,6 +33,7 @@ from pipeline import seeds
 from pipeline.errors import UserError, did_you_mean
 from pipeline.fanout import fan_out
 from pipeline.params import Params, TextCorpus
+from pipeline.paths import CORPORA, METRICS
 from pipeline.schema import arrow_schema
 from pipeline.shards import write_shard
 from pipeline.stage import log, progress, read_json, run_stage, write_json
@@ -86,6 +88,8 @@ def build_text(
         )
     report |= {"fingerprint": fingerprint, "settings": settings.model_dump(), "seed": seed}
     write_json(work / "report.json", report)
+    # The marker first: whoever finds it may rely on the rest.
+    (state / fingerprint).unlink()
     shutil.rmtree(state)
     _put(work, folder)
     return report
@@ -166,7 +170,11 @@ def _build_shard(
     if done.exists():
         return read_json(done)
     rules = Rules(
-        settings.language, settings.deduplication, settings.lid_model, settings.kenlm_model
+        language=settings.language,
+        filters=settings.filters,
+        deduplication=settings.deduplication,
+        lid_model=settings.lid_model,
+        kenlm_model=settings.kenlm_model,
     )
     raw = _raw(work / "state", shard)
     groups = pq.ParquetFile(raw).num_row_groups
@@ -211,29 +219,36 @@ def _text_tables(texts: list[str], rows: np.ndarray) -> Iterator[pa.Table]:
 
 def _add_arguments(parser: argparse.ArgumentParser) -> None:
     parser.add_argument("--corpus", help="one corpus of params.yaml; all of them without it")
-    parser.add_argument("--output", default="artifacts/text", help="the corpora's folder")
+    parser.add_argument("--output", default=CORPORA / "text", help="the corpora's folder")
+    parser.add_argument("--metrics", default=METRICS / "text.json", help="the counts for DVC")
 
 
 def main(params: Params, arguments: argparse.Namespace) -> None:
     """Build the corpora under `text` in the parameter file."""
     names = [corpus.name for corpus in params.text]
-    if arguments.corpus and arguments.corpus not in names:
+    if arguments.corpus not in (None, *names):
         hint = did_you_mean(arguments.corpus, names)
         raise UserError(f"no corpus '{arguments.corpus}' under 'text' in the parameters{hint}")
+    metrics = {}
     for corpus in params.text:
         if arguments.corpus in (None, corpus.name):
             report = build_text(corpus, params.seed, arguments.output, params.workers)
-            log.info(
-                "%s: %d of %d documents, %.1f of %.1f MB, dropped %s",
-                corpus.name,
-                report["documents"]["kept"],
-                report["documents"]["in"],
-                report["bytes"]["kept"] / 1e6,
-                report["bytes"]["in"] / 1e6,
-                report["dropped"],
-            )
+            metrics[corpus.name] = _counts(report)
+            log.info("%s: %s", corpus.name, metrics[corpus.name])
+            for name, reason in report["skipped_filters"].items():
+                log.info("%s: skipped filter %s: %s", corpus.name, name, reason)
             for warning in report["warnings"]:
                 log.warning("%s: %s", corpus.name, warning)
+    write_json(arguments.metrics, metrics)
+
+
+def _counts(report: dict[str, Any]) -> dict[str, Any]:
+    return {
+        "documents": report["documents"],
+        "megabytes": {key: round(n / 1e6, 2) for key, n in report["bytes"].items()},
+        "rows": report["rows"],
+        "dropped": report["dropped"],
+    }
 
 
 if __name__ == "__main__":

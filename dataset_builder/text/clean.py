@@ -16,9 +16,13 @@ NEAR_DUPLICATE = "near_duplicate"
 
 @dataclass(frozen=True, slots=True)
 class Rules:
-    """What decides whether a document stays; see `build_filters` and `find_duplicates`."""
+    """What decides whether a document stays; see `build_filters` and `find_duplicates`.
+
+    With `filters="none"` documents are neither modified nor measured.
+    """
 
     language: str = "en"
+    filters: str = "roots"
     deduplication: str = "minhash"
     lid_model: str | None = None
     kenlm_model: str | None = None
@@ -63,7 +67,7 @@ def filter_documents(documents: Iterable[Document], rules: Rules) -> Filtered:
     for document in documents:
         sources[document.meta.get("source", "")] += 1
         bytes_in += len(document.text.encode())
-        text = modify(document.text)
+        text = document.text if rules.filters == "none" else modify(document.text)
         reason = first_reason(text, filters)
         if reason is None:
             kept.append(Document(document.id, text, document.meta))
@@ -75,6 +79,8 @@ def filter_documents(documents: Iterable[Document], rules: Rules) -> Filtered:
 @lru_cache(maxsize=4)
 def _filters(rules: Rules) -> tuple[list[Filter], dict[str, str]]:
     """Models load once a process, not once a batch."""
+    if rules.filters == "none":
+        return [], {"all": "filters is none"}
     return build_filters(rules.language, rules.lid_model, rules.kenlm_model)
 
 

@@ -214,9 +214,7 @@ def minhash_signatures(ngrams: Sequence[Hashes]) -> NDArray[np.uint32]:
         batch = ngrams[start : start + SKETCH_BATCH]
         offsets = np.cumsum([0, *map(len, batch)]).tolist()
         sketch = rensa.RMinHash.digest_matrix_from_flat_token_hashes  # pyright: ignore
-        matrix = sketch(
-            np.concatenate(batch), offsets, BANDS * ROWS, MINHASH_SEED
-        )
+        matrix = sketch(np.concatenate(batch), offsets, BANDS * ROWS, MINHASH_SEED)
         signatures[start : start + len(batch)] = matrix.to_rows()
     return signatures
 
