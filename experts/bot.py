@@ -38,7 +38,7 @@ from experts.bot_search import (
 )
 from pipeline.domains.babyai_minigrid import AGENT_CELL, MARGIN, MinigridEnv
 from pipeline.errors import UserError
-from pipeline.types import Observations, Step, Task, VectorEnv
+from pipeline.types import Observations, Task, VectorEnv
 
 MAX_REVISIONS = 1000
 """Changes to a plan before one action; a plan that needs more never ends."""
@@ -226,8 +226,10 @@ class BotPolicy:
         self._bots.clear()
         self.abandoned.clear()
 
-    def act(self, observations: Observations, ids: np.ndarray, started: np.ndarray) -> np.ndarray:
-        """int64 ``(n,)``: the next actions of the slots ``ids``."""
+    def act(
+        self, observations: Observations, ids: np.ndarray, started: np.ndarray, rewards: np.ndarray
+    ) -> np.ndarray:
+        """int64 ``(n,)``: the next actions of the slots ``ids``; ``rewards`` change nothing."""
         images = observations["discrete_observations"][:, 1:]
         slots = [int(slot) for slot in ids]
         for slot, new in zip(slots, started, strict=True):
@@ -235,9 +237,6 @@ class BotPolicy:
                 self._start(slot)
         actions = [self._suggest(slot, image) for slot, image in zip(slots, images, strict=True)]
         return np.array(actions, np.int64)
-
-    def observe(self, step: Step, ids: np.ndarray) -> None:
-        """Nothing: the bot reads the levels."""
 
     def _start(self, slot: int) -> None:
         self._bots[slot] = Bot(self._levels[slot])

@@ -135,9 +135,8 @@ def play(envs, policy, steps):
     ids, started = np.arange(envs.num_envs), np.ones(envs.num_envs, bool)
     played, ended = [], []
     for _ in range(steps):
-        actions = policy.act(observations, ids, started)
+        actions = policy.act(observations, ids, started, np.zeros(envs.num_envs, np.float32))
         step = envs.step(actions)
-        policy.observe(step, ids)
         for slot in np.flatnonzero(step.ended):
             ended.append((int(slot), float(step.rewards[slot]), policy.abandoned.get(int(slot))))
         observations, started = step.observations, step.ended
