@@ -102,7 +102,9 @@ def find_sources(params: Params, folder: Path) -> tuple[list[Source], dict[str, 
             else:
                 left_out[id] = source.provenance.get("skipped", "no episodes")
     for domain in CORPUS_DOMAINS:
-        sources += [corpus_source(domain, corpus.name, folder) for corpus in getattr(params, domain)]
+        sources += [
+            corpus_source(domain, corpus.name, folder) for corpus in getattr(params, domain)
+        ]
     names = [source.name for source in sources]
     for name in names:
         if names.count(name) > 1:
@@ -149,9 +151,7 @@ def build(source: Source) -> None:
     """Write one configuration."""
     if source.domain in RL_DOMAINS:
         test = choose_test(source.files["all"], source.test_fraction)
-        streams = {
-            split: select(source.files["all"], test, split == "test") for split in SPLITS
-        }
+        streams = {split: select(source.files["all"], test, split == "test") for split in SPLITS}
     else:
         streams = {split: _chain(source.files[split]) for split in SPLITS}
     arrow_schema = schema.arrow_schema(source.domain)

@@ -29,6 +29,9 @@ from pipeline.stage import log, only_domain, read_json, run_stage, write_json
 from pipeline.tasks import get_task
 from pipeline.types import Episode, Policy, Task, resolve
 
+WEAK = ("weak", "failed")
+"""Verdicts of the gate on experts that are left out unless ``keep_weak`` is set."""
+SKIPPED = "its expert is too weak"
 Record = dict[str, Any]
 """A shard's ``.json``: its file, bytes and sha256, seeds, episodes, steps, returns, drops."""
 
@@ -81,7 +84,7 @@ def main(params: Params, arguments: argparse.Namespace) -> None:
     records = collect(jobs, params.workers)
     manifests = [finish(job, records[job.task.id]) for job in jobs]
     metrics = {entry["task"]: totals(entry) for entry in manifests}
-    metrics |= {task.id: {"episodes": 0, "skipped": "weak expert"} for task in skipped}
+    metrics |= {task.id: {"episodes": 0, "skipped": SKIPPED} for task in skipped}
     write_json(paths.METRICS / f"collect_{arguments.domain}.json", metrics)
 
 
@@ -91,9 +94,9 @@ def plan(params: Params, name: str) -> tuple[list[Job], list[Task]]:
     for id in only_domain(params, name):
         task = get_task(id)
         expert = expert_score(task, params.domain(name).expert.source_of(id))
-        if expert["verdict"] == "weak" and not params.domain(name).expert.keep_weak:
-            log.info("%s: skipped, its expert is weak and keep_weak is false", id)
-            write_manifest(task, {}, expert, [], skipped="weak expert")
+        if expert["verdict"] in WEAK and not params.domain(name).expert.keep_weak:
+            log.info("%s: skipped, its expert is %s and keep_weak is false", id, expert["verdict"])
+            write_manifest(task, {}, expert, [], skipped=SKIPPED)
             skipped.append(task)
         else:
             jobs.append(make_job(params, task, expert))
@@ -270,7 +273,9 @@ def write_manifest(
         "files": [
             {key: value for key, value in record.items() if key != "returns"} for record in records
         ],
-        "totals": {key: sum(record[key] for record in records) for key in ("rows", "steps", "bytes")},
+        "totals": {
+            key: sum(record[key] for record in records) for key in ("rows", "steps", "bytes")
+        },
         "dropped": dropped.reasons,
         "returns": returns.summary(),
         **more,

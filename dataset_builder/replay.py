@@ -109,6 +109,7 @@ def _play_through(envs: VectorEnv, actions: np.ndarray) -> Step | None:
 def _compare(envs: VectorEnv, domain: Domain, observations: Observations, row: Row) -> str:
     """What differs first when the running episode is played with a row's actions, or ``""``."""
     actions = _actions(row)
+    step = None
     for t in range(len(actions)):
         for name, seen in schema.keep_observations(domain.name, observations).items():
             if not np.array_equal(seen[0], row[name][t]):
@@ -120,10 +121,10 @@ def _compare(envs: VectorEnv, domain: Domain, observations: Observations, row: R
         if step.ended[0] != (t == len(actions) - 1):
             return f"it does not end at step {len(actions) - 1}"
         observations = step.observations
+    assert step is not None
     if (step.terminated[0], step.truncated[0]) != (row["terminated"], row["truncated"]):
         return "'terminated' or 'truncated' differs"
     final = schema.keep_observations(domain.name, step.final_observations)
     (column,) = (name for name in final if name != "text_observations")
-    return "" if np.array_equal(final[column][0], row["final_observation"]) else (
-        "'final_observation' differs"
-    )
+    same = np.array_equal(final[column][0], row["final_observation"])
+    return "" if same else "'final_observation' differs"

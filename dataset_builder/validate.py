@@ -120,7 +120,7 @@ def content_problems(folder: Path, content: dict[str, Any]) -> Iterator[str]:
             table = file.read_row_group(group)
             found = list(null_problems(table))
             if not found and ranges:
-                found = list(episode_problems(table, content["domain"], ranges))
+                found = list(episode_problems(table, ranges))
                 found += list(leak_problems(table, split, splits))
             yield from (f"{path}: row {first_row + row}: {what}" for row, what in found)
             if found:
@@ -163,10 +163,10 @@ def null_problems(table: pa.Table) -> Iterator[Finding]:
             array = array.flatten()
 
 
-def episode_problems(table: pa.Table, domain: str, ranges: Ranges) -> Iterator[Finding]:
+def episode_problems(table: pa.Table, ranges: Ranges) -> Iterator[Finding]:
     """The first row of a table that breaks each rule of an episode."""
     columns = {name: table.column(name).combine_chunks() for name in table.column_names}
-    steps = pc.list_value_length(columns["rewards"]).to_numpy()
+    steps = _lengths(columns["rewards"])
     yield from _where(steps == 0, "no steps")
     per_step = {
         name: array
@@ -174,15 +174,14 @@ def episode_problems(table: pa.Table, domain: str, ranges: Ranges) -> Iterator[F
         if pa.types.is_list(array.type) and name != "final_observation"
     }
     for name, array in per_step.items():
-        lengths = pc.list_value_length(array).to_numpy()
+        lengths = _lengths(array)
         wrong = list(_where(lengths != steps, f"'{name}' has not one value a step"))
         yield from wrong
         if not wrong:
             yield from _step_problems(name, array, np.repeat(np.arange(len(table)), steps), ranges)
     final = columns["final_observation"]
-    sizes = pc.binary_length(final) if domain == "atari" else pc.list_value_length(final)
     width = ranges.width or frames.FRAME_BYTES
-    yield from _where(sizes.to_numpy() != width, f"'final_observation' is not {width} wide")
+    yield from _where(_lengths(final) != width, f"'final_observation' is not {width} wide")
     if pa.types.is_list(final.type):
         finite = np.isfinite(final.flatten().to_numpy())
         yield from _where(~finite, "'final_observation' is not finite", _owners(final))
@@ -200,12 +199,12 @@ def _step_problems(
     """Problems of one column with a value a step; ``rows`` has the row of each step."""
     values = array.flatten()
     if pa.types.is_binary(values.type):
-        sizes = pc.binary_length(values).to_numpy()
+        sizes = _lengths(values)
         yield from _where(sizes != frames.FRAME_BYTES, f"a frame of '{name}' is not 84×84", rows)
         return
     if pa.types.is_list(values.type):
         width = len(ranges.low) if name == "continuous_actions" else ranges.width
-        widths = pc.list_value_length(values).to_numpy()
+        widths = _lengths(values)
         wrong = list(_where(widths != width, f"'{name}' is not {width} wide", rows))
         yield from wrong
         if wrong:
@@ -236,9 +235,15 @@ def leak_problems(
             return
 
 
+def _lengths(array: pa.Array) -> np.ndarray:
+    """How long each list or each ``bytes`` is."""
+    name = "binary_length" if pa.types.is_binary(array.type) else "list_value_length"
+    return pc.call_function(name, [array]).to_numpy()
+
+
 def _owners(array: pa.ListArray) -> np.ndarray:
     """The row of each value of a list column."""
-    return np.repeat(np.arange(len(array)), pc.list_value_length(array).to_numpy())
+    return np.repeat(np.arange(len(array)), _lengths(array))
 
 
 def _where(wrong: np.ndarray, what: str, rows: np.ndarray | None = None) -> Iterator[Finding]:

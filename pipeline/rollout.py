@@ -30,34 +30,43 @@ class Dropped:
         self.reasons[reason] = self.reasons.get(reason, 0) + 1
 
 
+PAGE = 512
+"""Steps that are allocated together, for all slots."""
+
+
 class _Columns:
     """Growing per-slot arrays, filled a step at a time for all slots at once.
 
-    Slot-major, so that an episode is one contiguous slice; memory that no episode has reached
-    is never touched.
+    Pages of ``PAGE`` steps: growing copies nothing, and memory that no episode has reached is
+    never touched, so that one long Atari game costs what it holds and not that for every slot.
     """
 
-    def __init__(self, slots: int, capacity: int = 128) -> None:
-        self.slots, self.capacity = slots, capacity
-        self.arrays: dict[str, np.ndarray] = {}
+    def __init__(self, slots: int) -> None:
+        self.slots = slots
+        self.pages: dict[str, list[np.ndarray]] = {}
 
     def put(self, name: str, ids: np.ndarray, times: np.ndarray, rows: np.ndarray) -> None:
-        if name not in self.arrays:
-            shape = (self.slots, self.capacity, *rows.shape[1:])
-            self.arrays[name] = np.empty(shape, rows.dtype)
-        if times.max() >= self.capacity:
-            self._grow()
-        self.arrays[name][ids, times] = rows
+        """Store a row for each of the slots ``ids``, at step ``times`` of its episode."""
+        pages = self.pages.setdefault(name, [])
+        numbers, at = np.divmod(times, PAGE)
+        first, last = numbers.min(), numbers.max()
+        while len(pages) <= last:
+            pages.append(np.empty((self.slots, PAGE, *rows.shape[1:]), rows.dtype))
+        if first == last:
+            pages[first][ids, at] = rows
+            return
+        for number in np.unique(numbers):
+            here = numbers == number
+            pages[number][ids[here], at[here]] = rows[here]
 
     def cut(self, name: str, slot: int, length: int) -> np.ndarray:
-        return self.arrays[name][slot, :length].copy()
-
-    def _grow(self) -> None:
-        for name, old in self.arrays.items():
-            new = np.empty((self.slots, 2 * self.capacity, *old.shape[2:]), old.dtype)
-            new[:, : self.capacity] = old
-            self.arrays[name] = new
-        self.capacity *= 2
+        """A copy of the first ``length`` steps of one slot."""
+        return np.concatenate(
+            [
+                page[slot, : length - start]
+                for start, page in zip(range(0, length, PAGE), self.pages[name], strict=False)
+            ]
+        )
 
 
 def rollout(
@@ -122,7 +131,7 @@ def _episode(
     def take(prefix: str) -> dict[str, np.ndarray]:
         return {
             name.removeprefix(prefix): columns.cut(name, slot, length)
-            for name in columns.arrays
+            for name in columns.pages
             if name.startswith(prefix)
         }
 

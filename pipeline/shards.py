@@ -56,9 +56,11 @@ def write_files(
     while group is not None or not parts:
         parts.append(folder / f"{stem}-{len(parts):05d}.parquet")
         with parts[-1].open("wb") as file, pq.ParquetWriter(file, schema, **COMPRESSION) as writer:
-            while group is not None and file.tell() < file_bytes:
+            empty = True
+            while group is not None and (empty or file.tell() < file_bytes):
                 _write_group(writer, group)
                 group = next(groups, None)
+                empty = False
     names = [folder / f"{stem}-{k:05d}-of-{len(parts):05d}.parquet" for k in range(len(parts))]
     return [part.rename(name) for part, name in zip(parts, names, strict=True)]
 

@@ -1,4 +1,4 @@
-"""The collect stage with a random policy in the place of the experts: a program to kill in tests."""
+"""The collect stage with a random policy in place of the experts, as a program to kill."""
 
 import dataclasses
 import importlib

@@ -1,0 +1,41 @@
+import numpy as np
+import pytest
+from hypothesis import given, settings
+from hypothesis import strategies as st
+
+from pipeline import frames, schema
+from pipeline.domains import get_domain
+from pipeline.tasks import get_task
+
+
+@given(steps=st.integers(1, 9), count=st.integers(1, 5))
+@settings(max_examples=20, deadline=None)
+def test_a_stack_holds_the_last_frames_and_repeats_the_first(steps: int, count: int) -> None:
+    episode = np.arange(steps)[:, None, None] * np.ones((1, 84, 84), np.uint8)
+    stacks = frames.stack(episode.astype(np.uint8), count)
+    assert stacks.shape == (steps, count, 84, 84)
+    for t in range(steps):
+        expected = [max(0, t - back) for back in reversed(range(count))]
+        assert stacks[t, :, 0, 0].tolist() == expected
+
+
+def test_bytes_and_back() -> None:
+    pictures = np.random.default_rng(0).integers(0, 255, (3, 84, 84), np.uint8)
+    np.testing.assert_array_equal(frames.from_bytes(frames.to_bytes(pictures)), pictures)
+
+
+@pytest.mark.parametrize("game", ["atari-pong", "atari-breakout"])
+def test_stacks_are_those_that_the_environment_shows(game: str) -> None:
+    envs = get_domain("atari").make_envs(get_task(game), [7, 8])
+    rng = np.random.default_rng(0)
+    shown, kept, observations = [], [], envs.reset()
+    for _ in range(400):
+        shown.append(observations["image_observations"][0])
+        kept.append(schema.keep_observations("atari", observations)["frames"][0])
+        step = envs.step(rng.integers(envs.action_space.n, size=2))
+        observations = step.observations
+        if step.ended[0]:
+            np.testing.assert_array_equal(frames.stack(np.array(kept)), np.array(shown))
+            shown, kept = [], []
+    envs.close()
+    np.testing.assert_array_equal(frames.stack(np.array(kept)), np.array(shown))

@@ -1,0 +1,83 @@
+from pathlib import Path
+
+import pyarrow as pa
+import pyarrow.parquet as pq
+import pytest
+from episodes import make_episode
+from hypothesis import given, settings
+from hypothesis import strategies as st
+
+from pipeline import schema, shards
+from pipeline.errors import UserError
+
+SCHEMA = schema.arrow_schema("text")
+
+
+def table(texts: list[str]) -> pa.Table:
+    return pa.table({"text": pa.array(texts, pa.string())}, schema=SCHEMA)
+
+
+def texts_of(paths: list[Path]) -> list[str]:
+    return [row["text"] for path in paths for row in shards.read_rows(path)]
+
+
+@given(cuts=st.lists(st.integers(0, 40), max_size=6))
+@settings(max_examples=20, deadline=None)
+def test_bytes_depend_on_the_rows_alone(cuts: list[int], tmp_path_factory) -> None:
+    texts = [f"document {k} " * k for k in range(40)]
+    edges = [0, *sorted(cuts), 40]
+    pieces = [table(texts[a:b]) for a, b in zip(edges, edges[1:], strict=False)]
+    folder = tmp_path_factory.mktemp("shards")
+    whole, cut = folder / "whole.parquet", folder / "cut.parquet"
+    assert shards.write_shard(whole, SCHEMA, [table(texts)])["rows"] == 40
+    shards.write_shard(cut, SCHEMA, iter(pieces))
+    assert whole.read_bytes() == cut.read_bytes()
+
+
+def test_row_groups_are_small_but_hold_whole_episodes(tmp_path: Path, monkeypatch) -> None:
+    monkeypatch.setattr(shards, "ROW_GROUP_BYTES", 100_000)
+    episodes = [make_episode("atari", steps, steps) for steps in (5, 5, 30, 5, 5)]
+    rows = schema.to_table("atari", episodes, "who", "")
+    shards.write_shard(tmp_path / "a.parquet", rows.schema, [rows])
+    file = pq.ParquetFile(tmp_path / "a.parquet")
+    groups = [file.metadata.row_group(k).num_rows for k in range(file.num_row_groups)]
+    assert groups == [2, 1, 2]
+
+
+@pytest.mark.parametrize(("count", "limit"), [(0, 1000), (1, 1000), (50, 1), (50, 2000)])
+def test_files_have_the_names_of_the_hub_and_all_rows(
+    tmp_path: Path, monkeypatch, count: int, limit: int
+) -> None:
+    monkeypatch.setattr(shards, "ROW_GROUP_BYTES", 500)
+    texts = [f"{k} " * 60 for k in range(count)]
+    paths = shards.write_files(tmp_path, "train", SCHEMA, [table(texts)], file_bytes=limit)
+    n = len(paths)
+    assert [path.name for path in paths] == [f"train-{k:05d}-of-{n:05d}.parquet" for k in range(n)]
+    assert sorted(tmp_path.iterdir()) == paths
+    assert texts_of(paths) == texts
+    assert (n > 1) == (count == 50)
+    assert all(path.stat().st_size >= limit for path in paths[:-1])
+
+
+def test_a_file_appears_whole_or_not_at_all(tmp_path: Path) -> None:
+    def stopped():
+        yield table(["one"])
+        raise RuntimeError("stopped")
+
+    with pytest.raises(RuntimeError):
+        shards.write_shard(tmp_path / "a.parquet", SCHEMA, stopped())
+    assert not (tmp_path / "a.parquet").exists()
+
+
+def test_a_broken_file_is_named(tmp_path: Path) -> None:
+    path = tmp_path / "a.parquet"
+    with pytest.raises(UserError, match=r"a\.parquet' does not exist"):
+        list(shards.read_tables(path))
+    shards.write_shard(path, SCHEMA, [table([f"{k} é" * 1000 for k in range(100)])])
+    whole = path.read_bytes()
+    path.write_bytes(whole[: len(whole) // 2])
+    with pytest.raises(UserError, match=r"a\.parquet' is truncated"):
+        list(shards.read_tables(path))
+    path.write_bytes(whole[:8] + b"\xff" * 64 + whole[72:])
+    with pytest.raises(UserError, match=r"a\.parquet' is damaged"):
+        list(shards.read_tables(path))
