@@ -256,9 +256,13 @@ class Server(http.server.BaseHTTPRequestHandler):
         pass
 
 
-@pytest.fixture
-def server(monkeypatch):
+@pytest.fixture(autouse=True)
+def no_delays(monkeypatch):
     monkeypatch.setattr(fetch, "RETRY_DELAYS", (0.0, 0.0))
+
+
+@pytest.fixture
+def server():
     Server.seen.clear()
     running = http.server.ThreadingHTTPServer(("127.0.0.1", 0), Server)
     running.released = threading.Event()

@@ -1,0 +1,126 @@
+"""What is shown of a dataset is what is in it."""
+
+import io
+import subprocess
+import sys
+from pathlib import Path
+
+import numpy as np
+import pyarrow as pa
+import pytest
+from PIL import Image
+
+from dataset_builder.explore import episodes, explore, overview, shards
+from dataset_builder.vision.images import encode_png
+from pipeline.errors import UserError
+from pipeline.schema import arrow_schema, to_table
+from pipeline.shards import write_shard
+from pipeline.types import Episode
+
+ROOT = Path(__file__).parents[2]
+STEPS = 5
+
+
+def episode(task: str, number: int) -> Episode:
+    """An episode whose return is its number."""
+    rng = np.random.default_rng(number)
+    domain = task.partition("-")[0]
+    rows = STEPS + 1
+    observations = {
+        "mujoco": {"continuous_observations": rng.normal(size=(rows, 4)).astype(np.float32)},
+        "atari": {"frames": np.full((rows, 84, 84), number, np.uint8)},
+        "babyai": {
+            "discrete_observations": np.tile([0, *[1, 0, 0] * 49], (rows, 1)).astype(np.uint8),
+            "text_observations": np.array(["go to the red ball"] * rows, dtype=object),
+        },
+    }[domain]
+    continuous = rng.normal(size=(STEPS, 1)).astype(np.float32)
+    return Episode(
+        task,
+        observations,
+        continuous if domain == "mujoco" else rng.integers(0, 3, STEPS),
+        np.full(STEPS, number / STEPS, np.float32),
+        terminated=True,
+        truncated=False,
+        seed=number,
+        reset_index=0,
+    )
+
+
+@pytest.fixture
+def dataset(tmp_path):
+    for task in ("mujoco-pendulum", "atari-pong", "babyai-go-to-local"):
+        domain = task.partition("-")[0]
+        for name, numbers in (
+            ("train-00000-of-00002", range(3)),
+            ("train-00001-of-00002", range(3, 7)),
+            ("test-00000-of-00001", range(2)),
+        ):
+            played = to_table(domain, [episode(task, number) for number in numbers], "us", "0")
+            write_shard(tmp_path / task / f"{name}.parquet", played.schema, [played])
+    picture = {"bytes": encode_png(np.zeros((30, 30, 3), np.uint8)), "path": "a.png"}
+    rows = [{"images": picture, "text": f"Picture {k}."} for k in range(3)]
+    for name, domain in (("pictures", "vision"), ("papers", "text")):
+        table = pa.Table.from_pylist(rows, schema=arrow_schema(domain))
+        write_shard(tmp_path / name / "train-00000-of-00001.parquet", table.schema, [table])
+    return tmp_path
+
+
+def cells(table) -> list[list[str]]:
+    return list(
+        zip(*([str(cell) for cell in column.cells] for column in table.columns), strict=True)
+    )
+
+
+def test_every_task_has_its_numbers(dataset):
+    lines = cells(overview(dataset, ["mujoco-pendulum", "papers"]))
+    numbers = ("7", "35", "3.00", "2.00", "0.00", "6.00")
+    assert lines[0][:-1] == ("mujoco-pendulum", "train", *numbers)
+    assert lines[2][:-1] == ("papers", "train", "3", "", "", "", "", "")
+    assert lines[3][2] == "0"
+
+
+def test_an_episode_is_found_again(dataset):
+    places = episodes(shards(dataset, "atari-pong", "train"))
+    assert [place.score for place in places] == pytest.approx(range(7))
+    assert [int(place.read()["frames"][0, 0, 0]) for place in places] == list(range(7))
+
+
+@pytest.mark.parametrize(
+    ("task", "names"),
+    [
+        ("mujoco-pendulum", ["mujoco-pendulum.png"]),
+        ("atari-pong", ["atari-pong.png", "atari-pong.gif"]),
+        ("babyai-go-to-local", ["babyai-go-to-local.png", "babyai-go-to-local.gif"]),
+        ("pictures", ["pictures.png"]),
+        ("papers", []),
+    ],
+)
+def test_a_task_has_its_tables_and_pictures(dataset, tmp_path, capsys, task, names):
+    written = explore(dataset, task, "train", tmp_path / "out")
+    assert [path.name for path in written] == names
+    assert all(Image.open(io.BytesIO(path.read_bytes())).width > 100 for path in written)
+    shown = capsys.readouterr().out
+    assert task in shown
+    assert ("Picture 2." in shown) == (task == "papers")
+
+
+def test_the_film_shows_the_episode_of_the_median_return(dataset, tmp_path):
+    _, film = explore(dataset, "atari-pong", "train", tmp_path / "out")
+    assert np.asarray(Image.open(film).convert("L")).mean() == 3
+
+
+def test_what_is_not_there_is_one_line(dataset, tmp_path):
+    with pytest.raises(UserError, match="did you mean 'atari-pong'"):
+        explore(dataset, "atari-pnog", "train", tmp_path)
+    with pytest.raises(UserError, match="no rows in the split 'test'"):
+        explore(dataset, "papers", "test", tmp_path)
+    done = subprocess.run(
+        [sys.executable, "-m", "dataset_builder.explore", str(tmp_path / "nothing")],
+        capture_output=True,
+        text=True,
+        cwd=ROOT,
+    )
+    assert done.returncode == 2
+    assert done.stderr.startswith("error: ")
+    assert done.stderr.count("\n") == 1
