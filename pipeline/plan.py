@@ -10,6 +10,7 @@ import argparse
 import dataclasses
 import json
 import math
+import sys
 from collections.abc import Iterable, Sequence
 from dataclasses import dataclass
 from importlib.resources import files
@@ -226,7 +227,7 @@ def show(params: Params, costs: list[Cost], measured: Measurements) -> None:
                 "", *cells(total(group, name, "together")), style="bold", end_section=True
             )
     table.add_row("all", *cells(total(costs, "all", "")), style="bold")
-    console = Console()
+    console = Console(width=None if sys.stdout.isatty() else 140)
     console.print(table)
     console.print(footer(params, costs))
     sources = Table(title="Measured", title_justify="left", header_style="bold", box=None)

@@ -163,10 +163,12 @@ def test_any_mapping_loads_or_is_refused_in_one_line(
     raw: dict[Any, Any], tmp_path_factory: pytest.TempPathFactory
 ) -> None:
     path = write(tmp_path_factory.getbasetemp(), yaml.safe_dump(raw, allow_unicode=True))
+    refusal = ""
     try:
-        assert isinstance(load_params(path), Params)
+        load_params(path)
     except UserError as error:
-        assert "\n" not in str(error)
+        refusal = str(error)
+    assert "\n" not in refusal
 
 
 @settings(max_examples=100, deadline=None)

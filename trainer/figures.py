@@ -1,0 +1,120 @@
+"""Figures as SVG that takes its colours from the page: light, dark, no scripts."""
+
+import math
+from collections.abc import Sequence
+from dataclasses import dataclass
+
+from markupsafe import Markup, escape
+
+WIDTH, HEIGHT = 320, 190
+LEFT, RIGHT, TOP, BOTTOM = 46, 12, 10, 26
+Points = Sequence[tuple[float, float]]
+
+
+@dataclass(frozen=True)
+class Series:
+    """One line of a chart."""
+
+    name: str
+    points: Points
+    colour: str = "accent"
+    """A CSS variable of the page, without the dashes."""
+
+
+@dataclass(frozen=True)
+class Level:
+    """A horizontal line to compare with."""
+
+    name: str
+    y: float
+
+
+def nice_ticks(low: float, high: float, count: int = 3) -> list[float]:
+    """About ``count`` round numbers that cover [low, high] from inside."""
+    if not high > low:
+        return [low]
+    rough = (high - low) / count
+    magnitude = 10.0 ** math.floor(math.log10(rough))
+    step = next(m * magnitude for m in (1, 2, 2.5, 5, 10) if m * magnitude >= rough * 0.999)
+    first = math.ceil(low / step - 1e-9)
+    return [k * step for k in range(first, math.floor(high / step + 1e-9) + 1)]
+
+
+def decades(low: float, high: float) -> list[float]:
+    """The powers of ten within [low, high], or its ends when there are fewer than two."""
+    powers = [10.0**k for k in range(math.ceil(math.log10(low)), math.floor(math.log10(high)) + 1)]
+    return powers if len(powers) > 1 else [low, high]
+
+
+def short(value: float) -> str:
+    """A number in few characters: 1234567 -> 1.2M, 0.00123 -> 0.0012."""
+    for scale, suffix in ((1e9, "G"), (1e6, "M"), (1e3, "k")):
+        if abs(value) >= scale:
+            return f"{value / scale:.3g}{suffix}"
+    return f"{value:.3g}"
+
+
+def line_chart(
+    title: str,
+    series: Sequence[Series],
+    levels: Sequence[Level] = (),
+    *,
+    x_name: str,
+    logarithmic: bool = False,
+) -> Markup:
+    """An SVG with axes and one line a series; ``logarithmic`` applies to y, if all y > 0."""
+    ys = [y for line in series for _, y in line.points] + [level.y for level in levels]
+    x_high = max(x for line in series for x, _ in line.points) or 1.0
+    logarithmic = logarithmic and min(ys) > 0
+    low, high = min(ys), max(ys)
+    if not high - low > 1e-9 * max(abs(high), abs(low)):
+        low, high = (low / 2, high * 2) if logarithmic else (low - 0.5, high + 0.5)
+    ticks = decades(low, high) if logarithmic else nice_ticks(low, high)
+    bend = math.log10 if logarithmic else float
+
+    def at(x: float, y: float) -> tuple[float, float]:
+        across = LEFT + (WIDTH - LEFT - RIGHT) * x / x_high
+        share = (bend(y) - bend(low)) / (bend(high) - bend(low))
+        return round(across, 1), round(HEIGHT - BOTTOM - (HEIGHT - TOP - BOTTOM) * share, 1)
+
+    parts = [_axes(ticks, at, x_high, x_name)]
+    for level in levels:
+        y = at(0, level.y)[1]
+        above = y - 3 if y > TOP + 12 else y + 11
+        parts.append(
+            f'<line class="level" x1="{LEFT}" x2="{WIDTH - RIGHT}" y1="{y}" y2="{y}"/>'
+            f'<text class="note" x="{WIDTH - RIGHT}" y="{above}" text-anchor="end">'
+            f"{escape(level.name)}</text>"
+        )
+    for line in series:
+        path = " ".join(f"{x},{y}" for x, y in (at(*point) for point in line.points))
+        x, y = at(*line.points[-1])
+        parts.append(
+            f'<g style="--c:var(--{line.colour})"><polyline class="line" points="{path}"/>'
+            f'<circle class="dot" cx="{x}" cy="{y}" r="2.5"/>'
+            f"<title>{escape(line.name)}: {short(line.points[-1][1])}</title></g>"
+        )
+    return Markup(
+        f'<svg viewBox="0 0 {WIDTH} {HEIGHT}" role="img" aria-label="{escape(title)}">'
+        f"{''.join(parts)}</svg>"
+    )
+
+
+def _axes(ticks: Sequence[float], at, x_high: float, x_name: str) -> str:
+    parts = []
+    for tick in ticks:
+        y = at(0, tick)[1]
+        parts.append(
+            f'<line class="grid" x1="{LEFT}" x2="{WIDTH - RIGHT}" y1="{y}" y2="{y}"/>'
+            f'<text class="tick" x="{LEFT - 6}" y="{y + 3.5}" text-anchor="end">'
+            f"{short(tick)}</text>"
+        )
+    bottom = HEIGHT - BOTTOM + 16
+    parts.append(
+        f'<text class="tick" x="{LEFT}" y="{bottom}">0</text>'
+        f'<text class="tick" x="{(LEFT + WIDTH - RIGHT) / 2}" y="{bottom}" '
+        f'text-anchor="middle">{escape(x_name)}</text>'
+        f'<text class="tick" x="{WIDTH - RIGHT}" y="{bottom}" '
+        f'text-anchor="end">{short(x_high)}</text>'
+    )
+    return "".join(parts)

@@ -1,0 +1,310 @@
+"""Stage: one page and one table that show what all the stages made.
+
+``artifacts/report/index.html`` needs no other file and no network. What has not run is shown as
+such: the report can be made at any time.
+"""
+
+import argparse
+import base64
+import io
+import math
+import sys
+from collections.abc import Iterable, Sequence
+from importlib.resources import files
+from typing import Any
+
+from pipeline import paths
+from pipeline.domains import RL_DOMAINS
+from pipeline.params import Params
+from pipeline.shards import read_rows
+from pipeline.stage import run_stage, write_atomic
+from pipeline.tasks import get_task
+from trainer.figures import Level, Series, line_chart, short
+from trainer.results import CorpusResult, Results, TaskResult, load_results
+
+TITLES = {"mujoco": "MuJoCo", "metaworld": "Meta-World", "babyai": "BabyAI", "atari": "Atari",
+          "text": "Text", "vision": "Images with text"}  # fmt: skip
+PUBLISHED_IQM = {"atari": 0.14, "babyai": 0.99, "metaworld": 0.65, "mujoco": 0.85}
+"""Of expert-normalised scores, by domain (arXiv 2402.09844, results)."""
+PAGE = paths.REPORT / "index.html"
+
+
+def main(params: Params, arguments: argparse.Namespace) -> None:
+    """Write the page, print the table and the path of the page."""
+    results = load_results(params)
+    write_atomic(PAGE, page(params, results))
+    print_table(results)
+    print(f"report: {PAGE.resolve()}")
+
+
+def page(params: Params, results: Results) -> str:
+    """The whole page."""
+    from jinja2 import Environment
+
+    environment = Environment(autoescape=True, trim_blocks=True, lstrip_blocks=True)
+    environment.filters.update(number=number, count=count, size=size)
+    template = environment.from_string(
+        (files("trainer") / "report.html").read_text(encoding="utf8")
+    )
+    return template.render(
+        profile=params.profile,
+        seed=params.seed,
+        tiles=tiles(results),
+        missing=results.missing,
+        aggregates=aggregate_bars(results),
+        groups=[group(params, results, name) for name in RL_DOMAINS if results.of(name)],
+        curves=expert_curves(results.tasks),
+        losses=loss_curves(results),
+        corpora=[corpus_card(corpus) for corpus in results.corpora],
+        frames=atari_frames(results.of("atari")),
+        sheets=[
+            {"title": corpus.name, "png": encode(corpus.samples)}
+            for corpus in results.corpora
+            if corpus.samples
+        ],
+    )
+
+
+def tiles(results: Results) -> list[dict[str, str]]:
+    """The figures at the top of the page; those of stages that have not run are left out."""
+    collected = [task.episodes for task in results.tasks if task.episodes]
+    verdicts = [task.expert["verdict"] for task in results.tasks if task.expert]
+    found = [("tasks and corpora", str(len(results.tasks) + len(results.corpora)))]
+    if verdicts:
+        found.append(("experts pass the gate", f"{verdicts.count('expert')} of {len(verdicts)}"))
+    if collected:
+        found.append(("episodes", count(sum(totals["rows"] for totals in collected))))
+        found.append(("agent steps", count(sum(totals["steps"] for totals in collected))))
+    if results.dataset:
+        found.append(("dataset", size(results.dataset["bytes"])))
+    if results.training:
+        found.append(("parameters of JAT", count(results.training["parameters"])))
+        found.append(("optimizer steps", count(results.training["steps"])))
+    return [{"name": name, "value": value} for name, value in found]
+
+
+def group(params: Params, results: Results, name: str) -> dict[str, Any]:
+    """One domain: its table and its bars."""
+    tasks = results.of(name)
+    source = params.domain(name).expert.source_of
+    return {
+        "name": name,
+        "title": TITLES[name],
+        "tasks": [{**vars(task), "source": source(task.id)} for task in tasks],
+        "bars": bars([task_row(task) for task in tasks]),
+    }
+
+
+Row = dict[str, Any]
+"""Of a bar figure: label, value, low, high, mark, colour."""
+
+
+def task_row(task: TaskResult) -> Row:
+    """A task's normalised score beside the published one."""
+    jat = task.jat or {}
+    return {
+        "label": task.title,
+        "value": jat.get("normalised"),
+        "low": jat.get("normalised_low"),
+        "high": jat.get("normalised_high"),
+        "mark": task.published_jat.normalised if task.published_jat else None,
+        "colour": task.domain,
+    }
+
+
+def aggregate_bars(results: Results) -> list[Row]:
+    """The domains of the profile beside the published aggregates."""
+    rows = []
+    for name in RL_DOMAINS:
+        if results.of(name):
+            found = results.aggregates.get(name, {})
+            rows.append(
+                {
+                    "label": TITLES[name],
+                    "value": found.get("iqm"),
+                    "low": found.get("low"),
+                    "high": found.get("high"),
+                    "mark": PUBLISHED_IQM[name],
+                    "colour": name,
+                }
+            )
+    return bars(rows)
+
+
+def bars(rows: Sequence[Row]) -> list[Row]:
+    """Rows with positions in per cent of the width; what lies outside -0.25 … 1.5 is cut."""
+    numbers = [row[key] for row in rows for key in ("value", "low", "high", "mark")]
+    known = [value for value in numbers if value is not None and math.isfinite(value)]
+    left = max(min([0.0, *known]), -0.25)
+    right = min(max([1.05, *known]), 1.5)
+
+    def at(value: float) -> float:
+        return round(100 * (min(max(value, left), right) - left) / (right - left), 2)
+
+    placed = []
+    for row in rows:
+        value, low, high, mark = row["value"], row["low"], row["high"], row["mark"]
+        ends = sorted((at(0), at(value))) if value is not None else (0, 0)
+        interval = low is not None and high is not None
+        placed.append(
+            {
+                **row,
+                "left": ends[0],
+                "width": round(ends[1] - ends[0], 2),
+                "low": at(low) if interval else None,
+                "span": round(at(high) - at(low), 2) if interval else None,
+                "mark": None if mark is None else at(mark),
+                "one": at(1),
+                "number": "–" if value is None else f"{value:.2f}",
+                "text": bar_text(row),
+            }
+        )
+    return placed
+
+
+def bar_text(row: Row) -> str:
+    """What a bar says when it is pointed at."""
+    text = "not run" if row["value"] is None else f"{row['value']:.3f}"
+    if row["low"] is not None and row["high"] is not None:
+        text += f" (95 %: {row['low']:.3f} to {row['high']:.3f})"
+    return text if row["mark"] is None else f"{text}, published {row['mark']:.2f}"
+
+
+def expert_curves(tasks: Iterable[TaskResult]) -> list[dict[str, Any]]:
+    """A learning curve for each expert that was trained."""
+    charts = []
+    for task in tasks:
+        if not task.curve:
+            continue
+        levels = []
+        if task.random is not None:
+            levels.append(Level(f"random {short(task.random)}", task.random))
+        if task.published_expert is not None:
+            levels.append(Level(f"published {short(task.published_expert)}", task.published_expert))
+        line = Series("return", task.curve, task.domain)
+        svg = line_chart(task.title, [line], levels, x_name="steps")
+        charts.append({"title": task.title, "svg": svg})
+    return charts
+
+
+def loss_curves(results: Results) -> list[dict[str, Any]]:
+    """JAT's loss over all domains, then that of each."""
+    charts = []
+    for name, points in results.losses.items():
+        domain = name.partition("_")[2]
+        title = TITLES.get(domain, "All domains")
+        line = Series("loss", points, domain or "accent")
+        svg = line_chart(title, [line], x_name="steps", logarithmic=True)
+        charts.append({"title": title, "svg": svg})
+    return charts
+
+
+def corpus_card(corpus: CorpusResult) -> dict[str, Any]:
+    """A corpus with a bar for each reason of removal."""
+    rows = [
+        {
+            "label": reason.replace("_", " "),
+            "value": removed / corpus.read,
+            "colour": corpus.domain,
+            "number": count(removed),
+            "text": f"{removed / corpus.read:.1%}",
+            "left": 0,
+            "width": round(100 * removed / max(corpus.dropped.values()), 2),
+            "low": None,
+            "mark": None,
+            "one": -100,
+        }
+        for reason, removed in corpus.dropped.items()
+    ]
+    unit = "documents" if corpus.domain == "text" else "pictures"
+    return {**vars(corpus), "unit": unit, "bars": rows}
+
+
+def atari_frames(tasks: Iterable[TaskResult]) -> list[dict[str, str]]:
+    """The middle frame of the first collected episode of each game."""
+    from PIL import Image
+
+    pictures = []
+    for task in tasks:
+        shards = sorted(paths.episodes_folder(get_task(task.id)).glob("*.parquet"))
+        if task.episodes and shards:
+            stack = next(read_rows(shards[0], ["frames"]))["frames"]
+            buffer = io.BytesIO()
+            Image.fromarray(stack[len(stack) // 2]).save(buffer, "PNG")
+            pictures.append({"title": task.title, "png": encode(buffer.getvalue())})
+    return pictures
+
+
+def encode(png: bytes) -> str:
+    """Base64, as a page embeds it."""
+    return base64.b64encode(png).decode()
+
+
+def number(value: float, digits: int | None = None) -> str:
+    """A score: three significant digits below 100, thousands apart above."""
+    if not math.isfinite(value):
+        return "–"
+    if digits is not None:
+        return f"{value:.{digits}f}"
+    return f"{value:,.0f}" if abs(value) >= 100 else f"{value:.3g}"
+
+
+def count(value: float) -> str:
+    """How many: exact below 100,000."""
+    return f"{value:,.0f}" if value < 100_000 else short(value)
+
+
+def size(value: float) -> str:
+    """Bytes with a decimal prefix."""
+    return (
+        f"{value:,.0f} B"
+        if value < 1000
+        else f"{short(value)}B".replace("k", " k").replace("M", " M").replace("G", " G")
+    )
+
+
+def print_table(results: Results) -> None:
+    """The same figures on the terminal."""
+    from rich.console import Console
+    from rich.table import Table
+
+    table = Table(title="Experts and JAT", title_justify="left", header_style="bold")
+    table.add_column("task", no_wrap=True)
+    for heading in ("random", "expert", "gate", "episodes", "disk", "JAT", "normalised", "paper"):
+        table.add_column(heading, justify="right")
+    for name in RL_DOMAINS:
+        tasks = results.of(name)
+        for task in tasks:
+            table.add_row(*table_cells(task), end_section=task is tasks[-1])
+    console = Console(width=None if sys.stdout.isatty() else 120)
+    console.print(table)
+    for row in aggregate_bars(results):
+        console.print(f"{row['label']:12} IQM {row['number']:>5}   {row['text']}", highlight=False)
+    for line in results.missing:
+        console.print(f"[yellow]{line}[/]", highlight=False)
+
+
+def table_cells(task: TaskResult) -> list[str]:
+    """One row of the terminal's table."""
+    expert, episodes, jat, paper = task.expert, task.episodes, task.jat, task.published_jat
+    colours = {"expert": "green", "weak": "yellow", "failed": "red"}
+    verdict = (
+        f"[{colours.get(expert['verdict'], 'white')}]{expert['verdict']}[/]" if expert else "–"
+    )
+    score = jat.get("normalised") if jat else None
+    published = paper.normalised if paper else None
+    return [
+        task.id,
+        "–" if task.random is None else number(task.random),
+        number(expert["mean"]) if expert else "–",
+        verdict,
+        count(episodes["rows"]) if episodes else "not run",
+        size(episodes["bytes"]) if episodes else "–",
+        number(jat["mean"]) if jat else "not run",
+        "–" if score is None else number(score, 2),
+        "–" if published is None else number(published, 2),
+    ]
+
+
+if __name__ == "__main__":
+    run_stage(main, "Show everything that was made on one page.")

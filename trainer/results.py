@@ -1,0 +1,231 @@
+"""What the stages have left behind, task by task: the input of the report.
+
+Only files are read. A stage that has not run leaves ``None`` in its fields and a line in
+``Results.missing``; a file that is broken is an error.
+"""
+
+import csv
+from collections.abc import Iterable
+from dataclasses import dataclass, field
+from functools import lru_cache
+from importlib.resources import files
+from pathlib import Path
+from typing import Any
+
+from pipeline import paths
+from pipeline.domains import CORPUS_DOMAINS, RL_DOMAINS
+from pipeline.errors import UserError
+from pipeline.params import Params
+from pipeline.stage import read_json
+from pipeline.tasks import get_task
+
+Points = list[tuple[float, float]]
+
+
+@dataclass(frozen=True)
+class Published:
+    """JAT's score on one task in the paper (arXiv 2402.09844, appendix on results)."""
+
+    mean: float
+    std: float
+    normalised: float | None
+    """By the published expert and random scores; ``None`` where they are too close."""
+
+
+@dataclass(frozen=True)
+class TaskResult:
+    """All that is known of one task."""
+
+    id: str
+    domain: str
+    title: str
+    published_expert: float | None
+    published_random: float | None
+    published_jat: Published | None
+    expert: dict[str, Any] | None
+    """The gate's ``score.json``: mean, std, episodes, success, normalised, verdict."""
+    curve: Points
+    """(agent steps, mean return) of the expert's training."""
+    random: float | None
+    episodes: dict[str, Any] | None
+    """The manifest's totals: rows, steps, bytes; and ``dropped``, their sum."""
+    jat: dict[str, Any] | None
+    """JAT's score: mean, low, high, normalised, normalised_low, normalised_high, episodes."""
+
+
+@dataclass(frozen=True)
+class CorpusResult:
+    """What became of one corpus."""
+
+    name: str
+    domain: str
+    read: int
+    kept: int
+    bytes: int
+    dropped: dict[str, int]
+    """Documents or pictures by the reason of their removal, most frequent first."""
+    samples: bytes | None
+    """A contact sheet, PNG."""
+
+
+@dataclass(frozen=True)
+class Results:
+    """All that the report shows."""
+
+    tasks: list[TaskResult]
+    corpora: list[CorpusResult]
+    dataset: dict[str, Any] | None
+    """``metrics/dataset.json``: configurations, rows, steps, bytes."""
+    training: dict[str, Any] | None
+    """``metrics/jat.json``: steps, tokens, parameters, losses."""
+    losses: dict[str, Points]
+    """Curve -> (optimizer step, loss); ``loss`` is the mean over all domains."""
+    aggregates: dict[str, dict[str, float]]
+    """Domain -> iqm, low, high of JAT's normalised scores."""
+    missing: list[str] = field(default_factory=list)
+    """What has not run, in words."""
+
+    def of(self, domain: str) -> list[TaskResult]:
+        """The tasks of one domain."""
+        return [task for task in self.tasks if task.domain == domain]
+
+
+@lru_cache
+def published_scores() -> dict[str, Published]:
+    """Task id -> JAT's published score."""
+    text = (files("pipeline") / "data" / "published_jat.csv").read_text(encoding="utf8")
+    return {
+        row["task"]: Published(
+            float(row["mean"]),
+            float(row["std"]),
+            float(row["normalised"]) if row["normalised"] else None,
+        )
+        for row in csv.DictReader(text.splitlines())
+    }
+
+
+def load_results(params: Params) -> Results:
+    """Read what there is of a profile's outputs."""
+    random = optional_json(paths.RANDOM_SCORES) or {}
+    evaluation = optional_json(paths.EVALUATION / "scores.json") or {}
+    scores = evaluation.get("tasks", {})
+    tasks = [load_task(id, random.get(id), scores.get(id)) for id in params.tasks]
+    corpora = [
+        load_corpus(domain, corpus.name)
+        for domain in CORPUS_DOMAINS
+        for corpus in getattr(params, domain)
+    ]
+    results = Results(
+        tasks,
+        [corpus for corpus in corpora if corpus is not None],
+        optional_json(paths.METRICS / "dataset.json"),
+        optional_json(paths.METRICS / "jat.json"),
+        read_losses(paths.JAT.with_name("jat-curve.csv")),
+        evaluation.get("domains", {}),
+    )
+    results.missing.extend(find_missing(results, params))
+    return results
+
+
+def load_task(id: str, random: dict[str, Any] | None, jat: dict[str, Any] | None) -> TaskResult:
+    """What the stages know of one task."""
+    task = get_task(id)
+    folder = paths.expert_folder(task)
+    manifest = optional_json(paths.episodes_folder(task) / "manifest.json")
+    if manifest is not None:
+        manifest = {**manifest["totals"], "dropped": sum(manifest["dropped"].values())}
+    return TaskResult(
+        id,
+        task.domain,
+        task.title,
+        task.expert_mean,
+        task.random_mean,
+        published_scores().get(id),
+        optional_json(folder / "score.json"),
+        read_points(folder / "curve.csv", "steps", ["return"]).get("return", []),
+        random["mean"] if random else None,
+        manifest,
+        jat,
+    )
+
+
+def load_corpus(domain: str, name: str) -> CorpusResult | None:
+    """The report of one corpus; ``None`` if it has not been built."""
+    folder = paths.corpus_folder(domain, name)
+    report = optional_json(folder / "report.json")
+    if report is None:
+        return None
+    if domain == "text":
+        read, kept = report["documents"]["in"], report["documents"]["kept"]
+        size, dropped = report["bytes"]["kept"], dict(report["dropped"])
+    else:
+        splits = [report["train"], report["test"]]
+        kept = sum(split["images"] for split in splits)
+        size = sum(split["image_bytes"] for split in splits)
+        dropped = {}
+        for split in splits:
+            for reason, count in split["dropped"].items():
+                dropped[reason] = dropped.get(reason, 0) + count
+        read = kept + sum(dropped.values())
+    samples = folder / "samples.png"
+    return CorpusResult(
+        name,
+        domain,
+        read,
+        kept,
+        size,
+        dict(sorted(dropped.items(), key=lambda item: -item[1])),
+        samples.read_bytes() if samples.exists() else None,
+    )
+
+
+def read_losses(path: Path) -> dict[str, Points]:
+    """JAT's curve: ``loss`` and one ``loss_<domain>`` for each domain."""
+    names = ["loss", *(f"loss_{domain}" for domain in (*RL_DOMAINS, *CORPUS_DOMAINS))]
+    return read_points(path, "step", names)
+
+
+def read_points(path: Path, x: str, names: Iterable[str]) -> dict[str, Points]:
+    """Column -> its points in a CSV file, empty cells left out; nothing without the file."""
+    if not path.exists():
+        return {}
+    points: dict[str, Points] = {}
+    try:
+        with path.open(newline="", encoding="utf8") as file:
+            for row in csv.DictReader(file):
+                for name in names:
+                    if row.get(name):
+                        points.setdefault(name, []).append((float(row[x]), float(row[name])))
+    except (KeyError, TypeError, ValueError):
+        raise UserError(f"'{path}' is not a curve: delete it and run its stage again") from None
+    return points
+
+
+def optional_json(path: Path) -> Any:
+    """A JSON file, ``None`` if it is not there."""
+    return read_json(path) if path.exists() else None
+
+
+def find_missing(results: Results, params: Params) -> list[str]:
+    """One line for each kind of output that is not there, or not there for every task."""
+    learners = [t for t in results.tasks if params.domain(t.domain).expert.source_of(t.id) != "bot"]
+    found = {
+        "experts": (sum(task.expert is not None for task in learners), len(learners)),
+        "random scores": (
+            sum(task.random is not None for task in results.tasks),
+            len(results.tasks),
+        ),
+        "episodes": (sum(task.episodes is not None for task in results.tasks), len(results.tasks)),
+        "corpora": (len(results.corpora), len(params.text) + len(params.vision)),
+        "dataset": (int(results.dataset is not None), 1),
+        "JAT's training": (int(results.training is not None), 1),
+        "JAT's evaluation": (
+            sum(task.jat is not None for task in results.tasks),
+            len(results.tasks),
+        ),
+    }
+    return [
+        f"{name}: not run" if not count else f"{name}: {count} of {total}"
+        for name, (count, total) in found.items()
+        if count < total
+    ]
