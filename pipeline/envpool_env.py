@@ -57,7 +57,9 @@ class EnvPoolEnv:
         ended = np.flatnonzero(terminated | truncated)
         finals = {name: rows[ended] for name, rows in columns.items()}
         if len(ended):
-            first, _ = self._pool.reset(ids[ended])
+            # A step resets a finished environment, whatever the action. ``reset`` would also
+            # end an Atari game of which only one life was lost.
+            first, *_ = self._pool.step(actions[ended], ids[ended])
             for name, rows in self._observe(first).items():
                 columns[name][ended] = rows
         return Step(

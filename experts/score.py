@@ -1,0 +1,51 @@
+"""Score one expert on seeds of your own: ``python -m experts.score --task mujoco-hopper``."""
+
+import json
+from argparse import ArgumentParser, Namespace
+from pathlib import Path
+
+from experts.gate import Score, judge, play
+from experts.policy import load_policy
+from experts.random_scores import RandomPlay, random_score
+from pipeline.errors import UserError
+from pipeline.params import Params
+from pipeline.paths import expert_folder
+from pipeline.stage import run_stage
+from pipeline.tasks import get_task
+
+
+def score(params: Params, task_id: str, folder: Path | None, episodes: int, seed: int) -> Score:
+    """The score of the expert in ``folder`` (by default the one that the stage made)."""
+    if episodes < 1:
+        raise UserError(f"--episodes is {episodes}: at least 1")
+    task = get_task(task_id)
+    env = params.domain(task.domain).env
+    policy = load_policy(task, folder or expert_folder(task), seed)
+    outcomes = play(task, policy, episodes, seed, env)
+    random = random_score(RandomPlay(task.id, params.random_episodes, params.seed, env))
+    return judge(task, outcomes, random, seed)
+
+
+def main(params: Params, arguments: Namespace) -> None:
+    """Print the score."""
+    result = score(
+        params, arguments.task, arguments.folder, arguments.episodes, arguments.seed
+    ).to_dict()
+    if arguments.json:
+        print(json.dumps(result))
+        return
+    for key, value in result.items():
+        print(f"{key:15} {f'{value:.4g}' if isinstance(value, float) else value}")
+
+
+def add_arguments(parser: ArgumentParser) -> None:
+    """What to score, and for how long."""
+    parser.add_argument("--task", required=True, help="a task id, such as mujoco-hopper")
+    parser.add_argument("--folder", type=Path, help="an expert's folder instead of the stage's")
+    parser.add_argument("--episodes", type=int, default=100, help="rounded up to equal quotas")
+    parser.add_argument("--seed", type=int, default=0, help="of environments and policy")
+    parser.add_argument("--json", action="store_true", help="one line of JSON")
+
+
+if __name__ == "__main__":
+    run_stage(main, "Score one expert.", add_arguments)
