@@ -35,7 +35,9 @@ RECORD = "training.json"
 
 def add_arguments(parser: argparse.ArgumentParser) -> None:
     """The stage's own arguments."""
-    parser.add_argument("--dataset", default=str(DATASET), help="folder, or Hub repository org/name")
+    parser.add_argument(
+        "--dataset", default=str(DATASET), help="folder or Hub repository"
+    )
     parser.add_argument("--output", type=Path, default=JAT, help="the model's folder")
     parser.add_argument("--tasks", nargs="+", help="tasks to train on instead of the profile's")
 
@@ -184,9 +186,7 @@ def make_trainer(params: Params, parts: Parts, work: Path, output: Path) -> JatT
         dataloader_num_workers=min(params.workers, 8) if cuda else 0,
         ddp_find_unused_parameters=True,
     )
-    weights = task_weights(
-        parts.sources, settings.sampling, settings.temperature, settings.weights
-    )
+    weights = task_weights(parts.sources, settings.sampling, settings.temperature, settings.weights)
     domains = sorted({source.domain for source in parts.sources})
     budgets = {
         name: settings.domain_batch_tokens.get(name, settings.batch_tokens) for name in domains

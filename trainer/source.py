@@ -1,11 +1,12 @@
-"""Where a dataset is: a local folder, or a repository of the Hub."""
+"""Where a dataset or a model is: a local folder, or a repository of the Hub."""
 
 import re
 from collections.abc import Sequence
 from pathlib import Path
+from typing import Literal
 
 from pipeline.errors import UserError
-from pipeline.paths import DATASET
+from pipeline.paths import ARTIFACTS, DATASET, JAT
 
 REPO = re.compile(r"[A-Za-z0-9][\w.-]*/[A-Za-z0-9][\w.-]*")
 """What ``org/name`` looks like."""
@@ -16,27 +17,38 @@ def dataset_folder(dataset: str | Path, tasks: Sequence[str]) -> Path:
 
     UserError if there is no such folder, or the Hub or the repository cannot be reached.
     """
-    folder = Path(dataset)
+    return _folder(dataset, "dataset", [f"{task}/*.parquet" for task in tasks])
+
+
+def model_folder(model: str | Path) -> Path:
+    """The folder of a model; fetched from the Hub first. UserError as of ``dataset_folder``."""
+    folder = _folder(model, "model", ["*.json", "*.safetensors", "*.txt"])
+    if not (folder / "config.json").exists():
+        raise UserError(f"'{folder}' holds no model (no config.json): train one, or pass --model")
+    return folder
+
+
+def _folder(place: str | Path, kind: Literal["dataset", "model"], patterns: list[str]) -> Path:
+    folder = Path(place)
     if folder.is_dir():
         return folder
-    local = folder.is_absolute() or folder.parts[:1] in ((DATASET.parts[0],), ("..",))
-    if local or not REPO.fullmatch(str(dataset)):
+    local = folder.is_absolute() or folder.parts[:1] in ((str(ARTIFACTS),), ("..",))
+    if local or not REPO.fullmatch(str(place)):
         raise UserError(
-            f"no dataset folder '{dataset}': build it, or pass --dataset <folder or org/name>"
+            f"no {kind} folder '{place}': make it, or pass --{kind} <folder or org/name>"
         )
-    return _fetch(str(dataset), tasks)
+    return _fetch(str(place), kind, patterns)
 
 
-def _fetch(repo: str, tasks: Sequence[str]) -> Path:
+def _fetch(repo: str, kind: Literal["dataset", "model"], patterns: list[str]) -> Path:
     from huggingface_hub import snapshot_download
     from huggingface_hub.errors import HfHubHTTPError, LocalEntryNotFoundError
 
-    remedy = f"pass a local folder, such as --dataset {DATASET}"
+    remedy = f"pass a local folder, such as --{kind} {DATASET if kind == 'dataset' else JAT}"
     try:
-        patterns = [f"{task}/*.parquet" for task in tasks]
-        return Path(snapshot_download(repo, repo_type="dataset", allow_patterns=patterns))
+        return Path(snapshot_download(repo, repo_type=kind, allow_patterns=patterns))
     except LocalEntryNotFoundError:
-        raise UserError(f"the Hub was not reachable for the dataset '{repo}': {remedy}") from None
+        raise UserError(f"the Hub was not reachable for the {kind} '{repo}': {remedy}") from None
     except (HfHubHTTPError, OSError) as error:
         reason = str(error).strip().splitlines()[0]
-        raise UserError(f"could not fetch the dataset '{repo}' ({reason}): {remedy}") from None
+        raise UserError(f"could not fetch the {kind} '{repo}' ({reason}): {remedy}") from None
