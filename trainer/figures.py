@@ -78,12 +78,14 @@ def line_chart(
         return round(across, 1), round(HEIGHT - BOTTOM - (HEIGHT - TOP - BOTTOM) * share, 1)
 
     parts = [_axes(ticks, at, x_high, x_name)]
-    for level in levels:
+    for k, level in enumerate(levels):
         y = at(0, level.y)[1]
         above = y - 3 if y > TOP + 12 else y + 11
+        # Neighbours may be close to each other, so they are named at opposite ends.
+        x, anchor = ((LEFT + 4, "start"), (WIDTH - RIGHT, "end"))[k % 2]
         parts.append(
             f'<line class="level" x1="{LEFT}" x2="{WIDTH - RIGHT}" y1="{y}" y2="{y}"/>'
-            f'<text class="note" x="{WIDTH - RIGHT}" y="{above}" text-anchor="end">'
+            f'<text class="note" x="{x}" y="{above}" text-anchor="{anchor}">'
             f"{escape(level.name)}</text>"
         )
     for line in series:

@@ -90,7 +90,18 @@ def group(params: Params, results: Results, name: str) -> dict[str, Any]:
     return {
         "name": name,
         "title": TITLES[name],
-        "tasks": [{**vars(task), "source": source(task.id)} for task in tasks],
+        "tasks": [
+            {
+                **vars(task),
+                "source": source(task.id),
+                "normalised": task.normalised(),
+                "by_published": task.normalised("published"),
+            }
+            for task in tasks
+        ],
+        "excluded": [
+            get_task(id).title for id in results.aggregates.get(name, {}).get("excluded", [])
+        ],
         "bars": bars([task_row(task) for task in tasks]),
     }
 
@@ -101,12 +112,12 @@ Row = dict[str, Any]
 
 def task_row(task: TaskResult) -> Row:
     """A task's normalised score beside the published one."""
-    jat = task.jat or {}
+    low, high = task.interval() or (None, None)
     return {
         "label": task.title,
-        "value": jat.get("normalised"),
-        "low": jat.get("normalised_low"),
-        "high": jat.get("normalised_high"),
+        "value": task.normalised(),
+        "low": low,
+        "high": high,
         "mark": task.published_jat.normalised if task.published_jat else None,
         "colour": task.domain,
     }
@@ -164,7 +175,7 @@ def bars(rows: Sequence[Row]) -> list[Row]:
 
 def bar_text(row: Row) -> str:
     """What a bar says when it is pointed at."""
-    text = "not run" if row["value"] is None else f"{row['value']:.3f}"
+    text = "no score" if row["value"] is None else f"{row['value']:.3f}"
     if row["low"] is not None and row["high"] is not None:
         text += f" (95 %: {row['low']:.3f} to {row['high']:.3f})"
     return text if row["mark"] is None else f"{text}, published {row['mark']:.2f}"
@@ -212,7 +223,7 @@ def corpus_card(corpus: CorpusResult) -> dict[str, Any]:
             "width": round(100 * removed / max(corpus.dropped.values()), 2),
             "low": None,
             "mark": None,
-            "one": -100,
+            "one": None,
         }
         for reason, removed in corpus.dropped.items()
     ]
@@ -270,7 +281,17 @@ def print_table(results: Results) -> None:
 
     table = Table(title="Experts and JAT", title_justify="left", header_style="bold")
     table.add_column("task", no_wrap=True)
-    for heading in ("random", "expert", "gate", "episodes", "disk", "JAT", "normalised", "paper"):
+    for heading in (
+        "random",
+        "expert",
+        "gate",
+        "episodes",
+        "disk",
+        "JAT",
+        "of expert",
+        "of paper's",
+        "paper",
+    ):
         table.add_column(heading, justify="right")
     for name in RL_DOMAINS:
         tasks = results.of(name)
@@ -287,11 +308,11 @@ def print_table(results: Results) -> None:
 def table_cells(task: TaskResult) -> list[str]:
     """One row of the terminal's table."""
     expert, episodes, jat, paper = task.expert, task.episodes, task.jat, task.published_jat
+    score, by_published = task.normalised(), task.normalised("published")
     colours = {"expert": "green", "weak": "yellow", "failed": "red"}
     verdict = (
         f"[{colours.get(expert['verdict'], 'white')}]{expert['verdict']}[/]" if expert else "–"
     )
-    score = jat.get("normalised") if jat else None
     published = paper.normalised if paper else None
     return [
         task.id,
@@ -302,6 +323,7 @@ def table_cells(task: TaskResult) -> list[str]:
         size(episodes["bytes"]) if episodes else "–",
         number(jat["mean"]) if jat else "not run",
         "–" if score is None else number(score, 2),
+        "–" if by_published is None else number(by_published, 2),
         "–" if published is None else number(published, 2),
     ]
 

@@ -5,6 +5,7 @@ Only files are read. A stage that has not run leaves ``None`` in its fields and 
 """
 
 import csv
+import math
 from collections.abc import Iterable
 from dataclasses import dataclass, field
 from functools import lru_cache
@@ -48,9 +49,22 @@ class TaskResult:
     """(agent steps, mean return) of the expert's training."""
     random: float | None
     episodes: dict[str, Any] | None
-    """The manifest's totals: rows, steps, bytes; and ``dropped``, their sum."""
+    """The manifest's totals: rows, steps, bytes; ``dropped``, their sum; ``mean`` return."""
     jat: dict[str, Any] | None
-    """JAT's score: mean, low, high, normalised, normalised_low, normalised_high, episodes."""
+    """JAT's row of ``scores.json``: mean, std, episodes, success; measured and published, each
+    with random, expert and normalised."""
+
+    def normalised(self, reference: str = "measured") -> float | None:
+        """JAT's score on the scale of our expert, or of the ``published`` one."""
+        return self.jat[reference]["normalised"] if self.jat else None
+
+    def interval(self) -> tuple[float, float] | None:
+        """Normal 95 % confidence interval of ``normalised()``."""
+        if self.jat is None or self.normalised() is None:
+            return None
+        span = self.jat["measured"]["expert"] - self.jat["measured"]["random"]
+        error = 1.96 * self.jat["std"] / math.sqrt(self.jat["episodes"]) / span
+        return self.normalised() - error, self.normalised() + error
 
 
 @dataclass(frozen=True)
@@ -64,6 +78,8 @@ class CorpusResult:
     bytes: int
     dropped: dict[str, int]
     """Documents or pictures by the reason of their removal, most frequent first."""
+    score: dict[str, float] | None
+    """JAT's on the test split: loss, perplexity, accuracy, tokens."""
     samples: bytes | None
     """A contact sheet, PNG."""
 
@@ -80,8 +96,8 @@ class Results:
     """``metrics/jat.json``: steps, tokens, parameters, losses."""
     losses: dict[str, Points]
     """Curve -> (optimizer step, loss); ``loss`` is the mean over all domains."""
-    aggregates: dict[str, dict[str, float]]
-    """Domain -> iqm, low, high of JAT's normalised scores."""
+    aggregates: dict[str, dict[str, Any]]
+    """Domain -> iqm, low, high (where there are any) and excluded tasks, by our experts."""
     missing: list[str] = field(default_factory=list)
     """What has not run, in words."""
 
@@ -108,10 +124,10 @@ def load_results(params: Params) -> Results:
     """Read what there is of a profile's outputs."""
     random = optional_json(paths.RANDOM_SCORES) or {}
     evaluation = optional_json(paths.EVALUATION / "scores.json") or {}
-    scores = evaluation.get("tasks", {})
+    scores, read = evaluation.get("tasks", {}), evaluation.get("corpora", {})
     tasks = [load_task(id, random.get(id), scores.get(id)) for id in params.tasks]
     corpora = [
-        load_corpus(domain, corpus.name)
+        load_corpus(domain, corpus.name, read.get(corpus.name))
         for domain in CORPUS_DOMAINS
         for corpus in getattr(params, domain)
     ]
@@ -121,7 +137,7 @@ def load_results(params: Params) -> Results:
         optional_json(paths.METRICS / "dataset.json"),
         optional_json(paths.METRICS / "jat.json"),
         read_losses(paths.JAT.with_name("jat-curve.csv")),
-        evaluation.get("domains", {}),
+        {name: row["measured"] for name, row in evaluation.get("domains", {}).items()},
     )
     results.missing.extend(find_missing(results, params))
     return results
@@ -133,7 +149,8 @@ def load_task(id: str, random: dict[str, Any] | None, jat: dict[str, Any] | None
     folder = paths.expert_folder(task)
     manifest = optional_json(paths.episodes_folder(task) / "manifest.json")
     if manifest is not None:
-        manifest = {**manifest["totals"], "dropped": sum(manifest["dropped"].values())}
+        dropped, mean = sum(manifest["dropped"].values()), manifest["returns"].get("mean")
+        manifest = {**manifest["totals"], "dropped": dropped, "mean": mean}
     return TaskResult(
         id,
         task.domain,
@@ -149,7 +166,7 @@ def load_task(id: str, random: dict[str, Any] | None, jat: dict[str, Any] | None
     )
 
 
-def load_corpus(domain: str, name: str) -> CorpusResult | None:
+def load_corpus(domain: str, name: str, score: dict[str, float] | None) -> CorpusResult | None:
     """The report of one corpus; ``None`` if it has not been built."""
     folder = paths.corpus_folder(domain, name)
     report = optional_json(folder / "report.json")
@@ -175,6 +192,7 @@ def load_corpus(domain: str, name: str) -> CorpusResult | None:
         kept,
         size,
         dict(sorted(dropped.items(), key=lambda item: -item[1])),
+        score,
         samples.read_bytes() if samples.exists() else None,
     )
 

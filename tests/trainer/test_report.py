@@ -75,13 +75,17 @@ def run_everything() -> None:
             {
                 "totals": {"rows": 40, "steps": 4000, "bytes": 1_234_567},
                 "dropped": {"gave up": 2},
+                "returns": {"mean": 0.917},
                 "files": [],
             },
         )
-        normalised = 0.8 - 0.1 * k
+        reference = {"random": 1.5, "expert": 123.4, "normalised": 0.8 - 0.1 * k}
+        if task.domain == "babyai":
+            reference = {"random": 1.5, "expert": None, "normalised": None}
         scores[id] = {
-            "mean": 98.7, "low": 90.0, "high": 105.0, "normalised": normalised,
-            "normalised_low": normalised - 0.1, "normalised_high": normalised + 0.1,
+            "domain": task.domain, "episodes": 20, "mean": 98.7, "std": 30.0, "success": None,
+            "measured": reference,
+            "published": {"random": 1.5, "expert": 150.0, "normalised": 0.654},
         }  # fmt: skip
     frames = rng.integers(0, 255, (4, 84, 84), np.uint8)
     episode = Episode(
@@ -93,8 +97,12 @@ def run_everything() -> None:
         schema.arrow_schema("atari"),
         [schema.to_table("atari", [episode], "x", "y")],
     )
-    aggregates = {name: {"iqm": 0.5, "low": 0.4, "high": 0.6} for name in RL_DOMAINS}
-    write_json(paths.EVALUATION / "scores.json", {"tasks": scores, "domains": aggregates})
+    found = {"tasks": 1, "excluded": [], "iqm": 0.5, "low": 0.4, "high": 0.6}
+    domains = {name: {"measured": found, "published": found} for name in RL_DOMAINS}
+    domains["babyai"]["measured"] = {"tasks": 0, "excluded": ["babyai-go-to-obj"]}
+    corpora = {"python-docs": {"perplexity": 88.8, "accuracy": 0.3, "tokens": 9, "loss": 4.5}}
+    evaluation = {"tasks": scores, "domains": domains, "corpora": corpora}
+    write_json(paths.EVALUATION / "scores.json", evaluation)
     text_report = {
         "documents": {"in": 1000, "kept": 700},
         "bytes": {"in": 10_000, "kept": 7_000},
@@ -130,7 +138,9 @@ def test_everything_that_ran_is_on_the_page(
 ) -> None:
     run_everything()
     page = make_page()
-    for text in ("Pendulum", "123", "± 5.6", "1.23 MB", "weak", "near duplicate", "python-docs"):
+    for text in ("Pendulum", "123", "± 5.6", "1.23 MB", "weak", "python-docs", "0.65", "0.917"):
+        assert text in page
+    for text in ("near duplicate", "perplexity 88.8", "no expert better than random"):
         assert text in page
     assert "not run" not in page.lower()
     assert page.count("<svg") == 4 + 2  # the trained experts; the losses that have points
@@ -183,6 +193,15 @@ def test_a_broken_curve_is_one_line(project: Path) -> None:
     paths.JAT.with_name("jat-curve.csv").write_text("step,loss\n20,much\n")
     with pytest.raises(UserError, match="jat-curve"):
         make_page()
+
+
+def test_intervals_are_on_the_experts_scale(project: Path) -> None:
+    run_everything()
+    pendulum, *_, babyai, _ = load_results(PARAMS).tasks
+    low, high = pendulum.interval() or (0, 0)
+    assert (low + high) / 2 == pytest.approx(0.8)
+    assert high - low == pytest.approx(2 * 1.96 * 30 / 20**0.5 / (123.4 - 1.5))
+    assert babyai.interval() is None
 
 
 def test_bars_stay_on_the_page() -> None:
