@@ -28,7 +28,8 @@ import pyarrow as pa
 import pyarrow.parquet as pq
 
 from dataset_builder.text.clean import Filtered, Rules, clean, filter_documents, merge_reports
-from dataset_builder.text.sources import Document, open_source, source_fingerprint
+from dataset_builder.text.document import Document
+from dataset_builder.text.sources import open_source, source_fingerprint
 from pipeline import seeds
 from pipeline.errors import UserError, did_you_mean
 from pipeline.fanout import fan_out

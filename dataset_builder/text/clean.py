@@ -7,8 +7,8 @@ from functools import lru_cache
 from typing import Any
 
 from dataset_builder.text.deduplicate import find_duplicates
+from dataset_builder.text.document import Document
 from dataset_builder.text.filters import Filter, build_filters, first_reason, modify
-from dataset_builder.text.sources import Document
 
 EXACT_DUPLICATE = "exact_duplicate"
 NEAR_DUPLICATE = "near_duplicate"

@@ -15,7 +15,7 @@ import yaml
 from dataset_builder.text import build, clean
 from dataset_builder.text.build import build_text
 from dataset_builder.text.clean import Rules
-from dataset_builder.text.sources import Document
+from dataset_builder.text.document import Document
 from pipeline.errors import UserError
 from pipeline.params import TextCorpus
 

@@ -1,16 +1,18 @@
 """Sources: what is read, what is skipped, and one line for what is wrong."""
 
+import gzip
 import json
 import sys
 
 import datasets
+import fsspec
 import pyarrow as pa
 import pyarrow.parquet as pq
 import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from dataset_builder.text import sources
+from dataset_builder.text import installed, sources
 from dataset_builder.text.sources import open_source
 from pipeline.errors import UserError
 
@@ -30,25 +32,25 @@ class A:
             """Inner."""
 x = """not a docstring"""
 '''
-    assert sources.extract_docstrings(code) == (
+    assert installed.extract_docstrings(code) == (
         "Module.\n\nClass.\n\nIndented.\n\nMethod.\n\nInner."
     )
 
 
 @pytest.mark.parametrize("code", ["def", "\0", "(" * 5000, "{{ template }}%"])
 def test_code_that_does_not_parse_has_no_docstrings(code):
-    assert sources.extract_docstrings(code) == ""
+    assert installed.extract_docstrings(code) == ""
 
 
 def test_prose_of_documentation():
     text = "Title\n=====\n\n\n\n  * an   item <b>bold</b> <ptr>\n>>> f(1)\n... 2\n+--+--+\n"
     text += "<!-- not\nshown -->end"
-    assert sources.extract_prose(text) == "Title\n\n* an item bold <ptr>\nend"
+    assert installed.extract_prose(text) == "Title\n\n* an item bold <ptr>\nend"
 
 
 @given(st.text())
 def test_any_text_passes_through_extract_prose(text):
-    once = sources.extract_prose(text)
+    once = installed.extract_prose(text)
     assert "\n\n\n" not in once
     assert once == once.strip()
 
@@ -62,15 +64,15 @@ def small_installation(monkeypatch, tmp_path):
     (stdlib / "a.py").write_text('def f():\n    """Function f."""\n', encoding="utf-8")
     (stdlib / "test" / "c.py").write_text('"""A test."""\n', encoding="utf-8")
     (stdlib / "latin.py").write_bytes(b'"""caf\xe9"""')
-    packages = sources._distributions()
-    monkeypatch.setattr(sources.sysconfig, "get_path", lambda name: str(stdlib))
-    monkeypatch.setattr(sources, "topics", {"with": "The with statement"})
-    monkeypatch.setattr(sources, "_distributions", lambda: {"pytest": packages["pytest"]})
+    packages = installed.distributions()
+    monkeypatch.setattr(installed.sysconfig, "get_path", lambda name: str(stdlib))
+    monkeypatch.setattr(installed, "topics", {"with": "The with statement"})
+    monkeypatch.setattr(installed, "distributions", lambda: {"pytest": packages["pytest"]})
 
 
 def test_installed_docs_in_order(small_installation):
-    documents = list(sources.installed_docs())
-    assert documents == list(sources.installed_docs())
+    documents = list(installed.installed_docs())
+    assert documents == list(installed.installed_docs())
     ids = [document.id for document in documents]
     assert ids[:4] == ["topics/with", "stdlib/a.py", "stdlib/b.py", "descriptions/pytest"]
     assert "docstrings/_pytest/fixtures.py" in ids
@@ -85,7 +87,7 @@ def test_installed_docs_in_order(small_installation):
 
 def test_installed_docs_import_nothing(small_installation):
     sys.modules.pop("_pytest.pastebin", None)
-    ids = [document.id for document in sources.installed_docs()]
+    ids = [document.id for document in installed.installed_docs()]
     assert "docstrings/_pytest/pastebin.py" in ids
     assert "_pytest.pastebin" not in sys.modules
 
@@ -122,6 +124,24 @@ def test_fingerprint_follows_the_content(folder):
     assert sources.source_fingerprint(f"files:{folder}") != before
 
 
+def test_files_behind_a_url_and_compressed(tmp_path):
+    memory = fsspec.filesystem("memory")
+    try:
+        memory.pipe("/corpus/en/part_2.jsonl.gz", gzip.compress(b'{"content": "two"}\n'))
+        memory.pipe("/corpus/en/part_1.jsonl.gz", gzip.compress(b'{"content": "one"}\n'))
+        url = "files:memory://corpus/en/*.jsonl.gz"
+        before = sources.source_fingerprint(url)
+        documents = list(open_source(url, text_column="content"))
+        assert [(d.id, d.text, d.meta) for d in documents] == [
+            ("part_1.jsonl.gz#0", "one", {"source": "en"}),
+            ("part_2.jsonl.gz#0", "two", {"source": "en"}),
+        ]
+        memory.pipe("/corpus/en/part_1.jsonl.gz", gzip.compress(b'{"content": "another"}\n'))
+        assert sources.source_fingerprint(url) != before
+    finally:
+        memory.rm("/corpus", recursive=True)
+
+
 def write(folder, name, data: bytes) -> str:
     (folder / name).write_bytes(data)
     return f"files:{folder / name}"
@@ -135,6 +155,8 @@ def write(folder, name, data: bytes) -> str:
         ("x.jsonl", b'["text"]', r"x\.jsonl:1: no text under the key 'text'"),
         ("x.txt", b"\xff\xfe", r"x\.txt: not UTF-8"),
         ("x.parquet", b"PAR1 not really", r"x\.parquet: not a Parquet file"),
+        ("x.jsonl.gz", b"not gzip", r"x\.jsonl\.gz: cannot be read: Not a gzipped file"),
+        ("x.jsonl.gz", gzip.compress(b'{"text": "a"}')[:-4], r"x\.jsonl\.gz: cannot be read"),
         ("x.md", b"text", r"x\.md: expected a \.txt"),
     ],
 )
@@ -150,6 +172,12 @@ def test_bad_columns_are_one_line(folder):
         list(open_source(f"files:{folder}/d.parquet", text_column="n"))
 
 
+@pytest.mark.parametrize("where", ["nothing://x", "s3-of-nowhere://a/b.txt"])
+def test_unknown_protocols_are_one_line(where):
+    with pytest.raises(UserError, match="cannot be listed"):
+        list(open_source(f"files:{where}"))
+
+
 @pytest.mark.parametrize("source", ["oscar", "files:", "hub:", "installed_docs:x", ""])
 def test_unknown_sources_are_one_line(source):
     with pytest.raises(UserError, match="unknown text source"):
@@ -158,7 +186,7 @@ def test_unknown_sources_are_one_line(source):
 
 def test_missing_files_are_one_line(tmp_path):
     for where in ("nowhere", "*.txt"):
-        with pytest.raises(UserError, match=r"no \.txt, \.jsonl, \.parquet file at"):
+        with pytest.raises(UserError, match=r"no \.txt, \.jsonl, \.jsonl\.gz, \.parquet file at"):
             list(open_source(f"files:{tmp_path / where}"))
 
 
