@@ -52,6 +52,8 @@ class JatConfig(PreTrainedConfig):
             False multiplies that loss by the mean weight of the batch instead.
         restrict_actions: `num_actions` restricts the training logits of discrete actions to the
             actions of the task. False always scores the whole vocabulary.
+        amplify_discrete: the features of discrete observations start with unit variance.
+            False starts them some ten times smaller, from which they are learned late.
         refill_window: when acting, a full window is prefilled again with its recent half.
             False drops the oldest timestep and freezes the position of the newest.
 
@@ -88,6 +90,7 @@ class JatConfig(PreTrainedConfig):
     use_image_rewards: bool | None = None
     weigh_discrete_actions: bool | None = None
     restrict_actions: bool | None = None
+    amplify_discrete: bool | None = None
     refill_window: bool | None = None
     tie_word_embeddings: bool = True
 

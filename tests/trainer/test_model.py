@@ -368,10 +368,10 @@ def test_bfloat16_trains(kind: str):
 
 
 def test_an_action_can_be_learned():
-    model = tiny(initializer_range=0.05, discrete_bottleneck_size=8).train()
+    model = tiny(initializer_range=0.02, discrete_bottleneck_size=8).train()
     optimizer = torch.optim.AdamW(model.parameters(), lr=3e-3)
     rng = np.random.default_rng(0)
-    for _ in range(60):
+    for _ in range(80):
         observations = torch.from_numpy(rng.integers(0, 4, (16, 6, 10)))
         actions = observations[:, :, 3]
         loss = model(
@@ -381,6 +381,22 @@ def test_an_action_can_be_learned():
         loss.backward()
         optimizer.step()
     assert loss < 0.5 * math.log(4)
+
+
+def test_discrete_features_start_with_unit_variance():
+    ids = torch.randint(0, 64, (50, 10))
+    for amplify, low, high in ((True, 0.5, 2.0), (False, 0.0, 0.2)):
+        model = tiny(initializer_range=0.02, amplify_discrete=amplify, discrete_bottleneck_size=8)
+        features = model.multi_discrete_encoder[:2](ids)
+        assert low < features.std() < high
+
+
+def test_many_numbers_take_the_cheap_path_to_the_same_embedding():
+    model = tiny()
+    ids = torch.randint(0, 64, (20, 10))
+    expected = model.multi_discrete_encoder(ids)
+    torch.testing.assert_close(model.embed_numbers(ids), expected)
+    torch.testing.assert_close(model.embed_numbers(ids[:1]), expected[:1])
 
 
 def test_saved_model_loads_without_this_package(tmp_path: Path):

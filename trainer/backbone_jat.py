@@ -1,0 +1,187 @@
+"""What JAT is made of: its transformer, its encoders and decoders, and how inputs become tokens."""
+
+import math
+
+import torch
+from torch import Tensor, nn
+from torch.nn import functional as F
+from transformers import PreTrainedModel
+from transformers import initialization as init
+
+from .configuration_jat import JatConfig
+from .image_jat import ImageDecoder, ImageEncoder
+from .transformer_jat import Transformer
+
+
+class JatBackbone(PreTrainedModel):
+    """Every tensor of JAT under its published name.
+
+    Continuous vectors of any size share one linear layer: they are tiled cyclically to its width.
+    Shapes: B rows, T timesteps, L tokens, P image patches, H hidden, V vocabulary.
+    """
+
+    config_class = JatConfig
+    config: JatConfig
+    base_model_prefix = "jat"
+    supports_gradient_checkpointing = True
+    _no_split_modules = ["Block"]  # noqa: RUF012
+    _supports_sdpa = True
+    _tied_weights_keys = {  # noqa: RUF012
+        "single_discrete_encoder.weight": "transformer.wte.weight",
+        "multi_discrete_encoder.0.weight": "transformer.wte.weight",
+    }
+
+    def __init__(self, config: JatConfig):
+        super().__init__(config)
+        hidden, vocab, width = config.hidden_size, config.vocab_size, config.max_continuous_size
+        numbers, bottleneck = config.max_discrete_value, config.discrete_bottleneck_size
+        assert bottleneck is not None
+        patch = config.patch_size
+        self.transformer = Transformer(config)
+        self.vit_encoder = nn.ModuleDict(
+            {"projection": nn.Conv2d(config.num_channels, hidden, patch, stride=patch)}
+        )
+        self.single_discrete_encoder = nn.Embedding(vocab, hidden)
+        self.continuous_encoder = nn.Linear(width, hidden)
+        self.multi_discrete_encoder = nn.Sequential(
+            nn.Embedding(vocab, hidden),
+            nn.Linear(hidden, bottleneck),
+            nn.ReLU(),
+            nn.Flatten(-2),
+            nn.Linear(numbers * bottleneck, hidden - 1),
+        )
+        self.image_encoder = nn.ModuleDict({"module": ImageEncoder(hidden)})
+        if config.enabled("use_image_rewards"):
+            self.image_reward_encoder = nn.Linear(1, hidden, bias=False)
+        self.single_discrete_decoder = nn.Linear(hidden, vocab, bias=False)
+        self.continuous_decoder = nn.Linear(hidden, width)
+        # Unused, as discrete observations are not predicted: here so that published weights load.
+        self.multi_discrete_decoder = nn.Sequential(
+            nn.Linear(hidden, numbers * bottleneck),
+            nn.Unflatten(-1, (numbers, bottleneck)),
+            nn.ReLU(),
+            nn.Linear(bottleneck, hidden),
+            nn.ReLU(),
+            nn.Linear(hidden, 8, bias=False),
+        ).requires_grad_(False)
+        self.image_decoder = nn.ModuleDict({"module": ImageDecoder(hidden)})
+        self.post_init()
+
+    def get_input_embeddings(self) -> nn.Module:
+        """The token table that texts, discrete observations and discrete actions share."""
+        return self.transformer.wte
+
+    @torch.no_grad()
+    def _init_weights(self, module: nn.Module) -> None:
+        if isinstance(module, nn.Conv2d | nn.ConvTranspose2d):
+            init.kaiming_uniform_(module.weight, a=math.sqrt(5))
+            assert module.bias is not None
+            init.zeros_(module.bias)
+            return
+        super()._init_weights(module)
+        if module is getattr(self, "image_reward_encoder", None):
+            # Zero: weights that never saw image rewards keep their behaviour until trained.
+            init.zeros_(self.image_reward_encoder.weight)
+        first = self.multi_discrete_encoder[1]
+        if module is first and self.config.enabled("amplify_discrete"):
+            assert isinstance(first, nn.Linear)
+            # The table starts so small that features of unit variance need larger weights.
+            scale = self.config.initializer_range * math.sqrt(self.config.hidden_size)
+            init.normal_(first.weight, std=1 / scale)
+
+    def embed_text(self, input_ids: Tensor, pixel_values: Tensor | None) -> tuple[Tensor, int]:
+        """Embeddings (B, P + L, H), and the number of patches P."""
+        tokens = self.transformer.wte(input_ids)
+        if pixel_values is None:
+            return tokens, 0
+        patches = self.vit_encoder["projection"](pixel_values).flatten(2).transpose(1, 2)
+        return torch.cat([patches, tokens.to(patches.dtype)], dim=1), patches.shape[1]
+
+    def embed_observations(
+        self,
+        continuous: Tensor | None,
+        discrete: Tensor | None,
+        image: Tensor | None,
+        rewards: Tensor | None,
+    ) -> Tensor:
+        """Embeddings (B, T, H) of one kind of observations and of the rewards that came with them.
+
+        Raises:
+            ValueError: not exactly one kind.
+        """
+        if sum(x is not None for x in (continuous, discrete, image)) != 1:
+            raise ValueError(
+                "give input_ids, or exactly one of continuous_observations, "
+                "discrete_observations and image_observations"
+            )
+        if continuous is not None:
+            return self.continuous_encoder(self.tile(with_rewards(continuous, rewards)))
+        if discrete is not None:
+            return with_rewards(self.embed_numbers(discrete.long()), rewards)
+        assert image is not None
+        pixels = scale_images(image, self.dtype).flatten(0, 1)
+        embeddings = self.image_encoder["module"](pixels).unflatten(0, image.shape[:2])
+        if rewards is None or not self.config.enabled("use_image_rewards"):
+            return embeddings
+        # Raw game scores span five orders of magnitude: symlog (Hafner et al. 2023, equation 1).
+        squashed = rewards.sign() * rewards.abs().log1p()
+        return embeddings + self.image_reward_encoder(squashed.to(self.dtype)[..., None])
+
+    def embed_numbers(self, numbers: Tensor) -> Tensor:
+        """`multi_discrete_encoder` (..., N) → (..., H - 1), cheaply for many numbers."""
+        bottleneck, rest = self.multi_discrete_encoder[1], self.multi_discrete_encoder[2:]
+        if numbers.numel() > self.config.vocab_size:
+            # Each row of the table goes through the first layer once, however often it occurs.
+            return rest(F.embedding(numbers, bottleneck(self.transformer.wte.weight)))
+        return rest(bottleneck(self.transformer.wte(numbers)))
+
+    def embed_actions(self, continuous: Tensor | None, discrete: Tensor | None) -> Tensor:
+        """Embeddings (B, T, H) of one kind of actions.
+
+        Raises:
+            ValueError: not exactly one kind.
+        """
+        if (continuous is None) == (discrete is None):
+            raise ValueError("give exactly one of continuous_actions and discrete_actions")
+        if continuous is not None:
+            return self.continuous_encoder(self.tile(continuous))
+        assert discrete is not None
+        return self.single_discrete_encoder(discrete.long())
+
+    def tile(self, x: Tensor) -> Tensor:
+        """Repeats (..., D) cyclically to (..., max_continuous_size).
+
+        Raises:
+            ValueError: D exceeds that size.
+        """
+        width, size = self.config.max_continuous_size, x.shape[-1]
+        if size > width:
+            raise ValueError(
+                f"{size} continuous values, the reward included, exceed max_continuous_size={width}"
+            )
+        repeats = math.ceil(width / size)
+        return x.to(self.dtype).repeat(*[1] * (x.ndim - 1), repeats)[..., :width]
+
+    def action_logits(self, hidden: Tensor, num_actions: int | Tensor | None) -> Tensor:
+        """Logits (B, T, V), or of the first `num_actions` ids; -inf beyond a row's own number."""
+        if num_actions is None:
+            return self.single_discrete_decoder(hidden)
+        if isinstance(num_actions, int):
+            return F.linear(hidden, self.single_discrete_decoder.weight[:num_actions])
+        most = int(num_actions.max())
+        logits = F.linear(hidden, self.single_discrete_decoder.weight[:most])
+        beyond = torch.arange(most, device=hidden.device) >= num_actions[:, None, None]
+        return logits.masked_fill(beyond, float("-inf"))
+
+
+def with_rewards(x: Tensor, rewards: Tensor | None) -> Tensor:
+    """Appends (B, T) rewards, or zeros, to (B, T, D) as the last channel."""
+    if rewards is None:
+        return F.pad(x, (0, 1))
+    return torch.cat([x, rewards[..., None].to(x.dtype)], dim=-1)
+
+
+def scale_images(images: Tensor, dtype: torch.dtype) -> Tensor:
+    """uint8 screens to [-1, 1]; floats are taken as scaled already."""
+    scaled = images.to(dtype)
+    return scaled if images.is_floating_point() else scaled / 127.5 - 1
