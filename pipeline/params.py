@@ -155,7 +155,8 @@ class VisionCorpus(Settings):
     name: Annotated[str, Field(pattern=r"^[a-z0-9][a-z0-9_-]*$")]
     """The task's name and its folder's."""
     source: str
-    """``grids:captions`` | ``grids:questions`` | ``hub:<repo>[@<revision>]`` | ``files:<folder>``."""
+    """``grids:captions`` | ``grids:questions`` | ``hub:<repo>[@<revision>]`` |
+    ``files:<folder>``."""
     train: Positive
     """Images with text to deliver for training; fewer when the source runs out."""
     test: Positive
@@ -163,6 +164,8 @@ class VisionCorpus(Settings):
     """Side of a rendered picture; real ones are reduced to it on their shorter side."""
     partial_views: Annotated[float, Field(ge=0, le=1)] = 0.4
     """Share of the grid worlds that are shown as the agent sees them."""
+    test_source: Annotated[str, Field(pattern=r"^hub:.")] | None = None
+    """``hub:<repo>[@<revision>]`` where the test split is a Hub dataset of its own."""
     subset: str | None = None
     """The Hub dataset's configuration."""
     train_split: str = "train"

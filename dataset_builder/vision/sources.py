@@ -72,7 +72,7 @@ def open_source(corpus: VisionCorpus, seed: int) -> Source:
         return GridSource(corpus, seed)
     if kind == "files":
         return FileSource(Path(rest), corpus, seed)
-    return HubSource(rest, corpus, seed)
+    return HubSource(corpus, seed)
 
 
 class GridSource:
@@ -172,11 +172,12 @@ class HubSource:
     threads = 16
     part = 500
 
-    def __init__(self, address: str, corpus: VisionCorpus, seed: int) -> None:
+    def __init__(self, corpus: VisionCorpus, seed: int) -> None:
         self.corpus, self.seed = corpus, seed
-        self.repo, _, revision = address.partition("@")
-        self.revision = revision or None
-        self.splits = {"train": corpus.train_split, "test": corpus.test_split}
+        self.origins = {
+            "train": (corpus.source, corpus.train_split),
+            "test": (corpus.test_source or corpus.source, corpus.test_split),
+        }
         self.tables: dict[str, Any] = {}
         self.loading = threading.Lock()
 
@@ -190,7 +191,7 @@ class HubSource:
 
     def example(self, split: str, index: int) -> Example:
         """The image and text of one row."""
-        row = self._table(split)[index]
+        (row,) = self._table(split)[index : index + 1].to_pylist()
         text, kind = row_text(row)
         image, url = _first(row, IMAGE_COLUMNS), _first(row, URL_COLUMNS)
         if isinstance(image, list):
@@ -206,22 +207,23 @@ class HubSource:
     def _table(self, split: str) -> Any:
         with self.loading:
             if split not in self.tables:
-                self.tables[split] = self._load(self.splits[split])
+                self.tables[split] = self._load(*self.origins[split])
             return self.tables[split]
 
-    def _load(self, split: str) -> Any:
+    def _load(self, source: str, split: str) -> Any:
         import datasets
         from datasets.exceptions import DatasetsError
 
-        name = f"'{self.repo}'" + (f" at '{self.revision}'" if self.revision else "")
+        name = source.removeprefix("hub:")
+        repo, _, revision = name.partition("@")
         try:
             table = datasets.load_dataset(
-                self.repo, self.corpus.subset, split=split, revision=self.revision
+                repo, self.corpus.subset, split=split, revision=revision or None
             )
         except (OSError, ValueError, RuntimeError, DatasetsError) as error:
             reason = str(error).splitlines()[0][:200]
             raise UserError(
-                f"cannot load split '{split}' of {name} from the Hub ({reason}): check the "
+                f"cannot load split '{split}' of '{name}' from the Hub ({reason}): check the "
                 "network, the names and revision, or use a local copy as files:<folder>"
             ) from None
         columns = table.column_names
@@ -229,15 +231,12 @@ class HubSource:
         texts = [column for column in (*TEXT_COLUMNS, *QUESTION_COLUMNS) if column in columns]
         if not pictures or not texts:
             raise UserError(
-                f"{name} has the columns {', '.join(columns)}: one of "
+                f"'{name}' has the columns {', '.join(columns)}: one of "
                 f"{', '.join((*IMAGE_COLUMNS, *URL_COLUMNS))} and one of "
                 f"{', '.join((*TEXT_COLUMNS, *QUESTION_COLUMNS))} are needed"
             )
-        for column in pictures:
-            if isinstance(table.features[column], datasets.Image):
-                # Undecoded: the bytes are checked here before anything unpacks them.
-                table = table.cast_column(column, datasets.Image(decode=False))
-        return table
+        # As Arrow, images stay undecoded: their bytes are checked before anything unpacks them.
+        return table.with_format("arrow")
 
 
 def row_text(row: dict[str, Any]) -> tuple[str, str]:

@@ -410,6 +410,21 @@ def test_a_hub_dataset_with_images_and_answers(hub):
     assert example.text == "question: What? answer: a cat"
 
 
+@pytest.mark.parametrize("many", [False, True])
+def test_images_of_the_hub_are_checked_before_they_are_decoded(hub, monkeypatch, many):
+    import datasets
+
+    kind = datasets.List(datasets.Image()) if many else datasets.Image()
+    features = datasets.Features({"images": kind, "text": datasets.Value("string")})
+    picture = {"bytes": encoded(), "path": None}
+    row = {"images": [picture] if many else picture, "text": "A cat."}
+    hub["someone/pictures"] = datasets.Dataset.from_list([row], features=features)
+    monkeypatch.setattr(images, "MAX_BYTES", 10)
+    monkeypatch.setattr(Image.Image, "load", lambda self: pytest.fail("it was unpacked"))
+    with pytest.raises(Rejected, match="too many bytes"):
+        hub_source().example("train", 0)
+
+
 def test_a_hub_dataset_with_addresses(hub, monkeypatch):
     import datasets
 
@@ -440,3 +455,13 @@ def test_a_hub_dataset_of_the_wrong_shape_or_missing_is_one_line(hub):
         hub_source("someone/numbers").size("train")
     with pytest.raises(UserError, match="cannot load split 'train' of 'no/such'"):
         hub_source("no/such").size("train")
+
+
+def test_the_test_split_may_be_a_dataset_of_its_own(hub):
+    import datasets
+
+    hub["a/train"] = datasets.Dataset.from_list([{"url": "", "text": ""}] * 3)
+    hub["a/test"] = datasets.Dataset.from_list([{"url": "", "text": ""}] * 2)
+    options = {"source": "hub:a/train", "test_source": "hub:a/test@v1", "train": 1, "test": 1}
+    source = open_source(VisionCorpus(name="hub", **options), 0)
+    assert (source.size("train"), source.size("test")) == (3, 2)
