@@ -117,7 +117,7 @@ class TextCorpus(Settings):
     name: Annotated[str, Field(pattern=r"^[a-z0-9][a-z0-9_-]*$")] = "python-docs"
     """The task's name and its folder's."""
     source: str = "installed_docs"
-    """``installed_docs`` | ``files:<folder, file or glob>`` |
+    """``installed_docs`` | ``files:<folder, file or glob>``, a path or an fsspec URL |
     ``hub:<repo>[@<revision>][#<config>[/<split>]]``."""
     text_column: str = "text"
     """The Parquet column or JSON key that holds the text."""
@@ -129,8 +129,9 @@ class TextCorpus(Settings):
     """``none`` takes every document as it is."""
     deduplication: Literal["minhash", "simhash", "none"] = "minhash"
     """``simhash`` is how ROOTS was made; ``none`` drops exact duplicates only."""
-    shards: Annotated[int, Field(gt=0, le=100_000)] = 1
-    """Parts that are cleaned and deduplicated one by one, each a train and a test file."""
+    shards: Annotated[int, Field(gt=0, le=1000)] = 1
+    """Parts that are cleaned and deduplicated one by one, each a train and a test file; one part
+    must fit into memory."""
     test_fraction: Fraction = 0.05
     lid_model: str | None = None
     """Path of fastText's lid.176; without it texts in other languages are not dropped."""
