@@ -307,6 +307,16 @@ def test_published_acting_freezes_positions():
     assert state.timesteps.tolist() == [4]
 
 
+def test_a_slide_forgets_the_oldest_timestep_of_some_rows():
+    cache = tiny().init_state(3, 4).cache
+    cache.data.normal_()
+    before = cache.data.clone()
+    cache.slide(torch.tensor([0, 2]), by=2)
+    for row in (0, 2):
+        assert torch.equal(cache.data[:, :, row, 1:-2], before[:, :, row, 3:])
+    assert torch.equal(cache.data[:, :, 1], before[:, :, 1])
+
+
 def test_discrete_actions_stay_within_each_task():
     model = tiny()
     state = model.init_state(2)
