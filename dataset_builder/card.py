@@ -51,7 +51,7 @@ def card(
         _corpora(corpora) if corpora else "",
         _columns(contents),
         _rebuilding_stacks() if any(c["domain"] == "atari" for c in contents) else "",
-        _checking(contents),
+        _checking(),
     ]
     return "\n".join(section for section in sections if section)
 
@@ -69,6 +69,9 @@ def _header(contents: list[dict[str, Any]]) -> str:
         "configs": [
             {
                 "config_name": content["task"],
+                # `datasets` tells cached data apart by this header alone: without the checksum
+                # it would go on serving the rows of an earlier build.
+                "description": f"contents {_version([content])}",
                 "data_files": [
                     {"split": split, "path": f"{content['task']}/{split}-*.parquet"}
                     for split in ("train", "test")
@@ -91,7 +94,7 @@ task; every row names its player and the seed that plays it again. The tasks and
 those of Gallouédec et al. 2024, *Jack of All Trades, Master of Some*
 ([arXiv 2402.09844](https://arxiv.org/abs/2402.09844)); the data is made anew.
 
-Version of the contents: `{_version(contents)}` (it changes when a file does), schema {VERSION}.
+Version of the contents: `{_version(contents)}` (it changes with any file), schema {VERSION}.
 """
 
 
@@ -221,7 +224,7 @@ stacks = np.lib.stride_tricks.sliding_window_view(padded, 4, axis=0)  # (T, 84, 
 """
 
 
-def _checking(contents: list[dict[str, Any]]) -> str:
+def _checking() -> str:
     return """## Checking
 
 `python -m dataset_builder.validate <folder> --replay 2` checks checksums, lengths, ranges and
@@ -230,7 +233,7 @@ statistics, and plays episodes again from their seeds: they must come out bit by
 
 
 def _version(contents: list[dict[str, Any]]) -> str:
-    # Part of the card because `datasets` tells cached data apart by the card's text.
+    """Twelve digits that change with any file of these configurations."""
     sums = {content["task"]: [e["sha256"] for e in content["files"]] for content in contents}
     return manifest.fingerprint(sums)[:12]
 

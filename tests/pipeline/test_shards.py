@@ -1,3 +1,4 @@
+from itertools import pairwise
 from pathlib import Path
 
 import pyarrow as pa
@@ -26,7 +27,7 @@ def texts_of(paths: list[Path]) -> list[str]:
 def test_bytes_depend_on_the_rows_alone(cuts: list[int], tmp_path_factory) -> None:
     texts = [f"document {k} " * k for k in range(40)]
     edges = [0, *sorted(cuts), 40]
-    pieces = [table(texts[a:b]) for a, b in zip(edges, edges[1:], strict=False)]
+    pieces = [table(texts[a:b]) for a, b in pairwise(edges)]
     folder = tmp_path_factory.mktemp("shards")
     whole, cut = folder / "whole.parquet", folder / "cut.parquet"
     assert shards.write_shard(whole, SCHEMA, [table(texts)])["rows"] == 40

@@ -1,0 +1,54 @@
+"""What the tests of collect, build, validate and publish share: a tiny project to run them in."""
+
+import dataclasses
+from argparse import Namespace
+from pathlib import Path
+from typing import Any
+
+from dataset_builder import build, collect
+from pipeline.domains import RL_DOMAINS, get_domain
+from pipeline.params import Params
+from pipeline.stage import read_json
+
+TASKS = {
+    "mujoco": ["mujoco-pendulum"],
+    "metaworld": ["metaworld-reach"],
+    "babyai": ["babyai-go-to-obj"],
+    "atari": ["atari-pong"],
+}
+BUDGET = {"episodes": 12, "slots": 3, "episodes_per_slot": 2}
+
+
+def settings(*names: str, **more: Any) -> dict[str, Any]:
+    """Parameters with the tasks of some domains; ``more`` goes into these domains."""
+    common = {"expert": {"source": "bot"}, "collect": BUDGET, **more}
+    domains = {
+        name: {**common, "tasks": TASKS[name] if name in names else []} for name in RL_DOMAINS
+    }
+    return {"profile": "test", "seed": 3, "workers": 1, **domains}
+
+
+def play_at_random(monkeypatch: Any, policy: str = "random_policy:load") -> None:
+    """Put a random policy in the place of every domain's expert."""
+    for name in RL_DOMAINS:
+        domain = dataclasses.replace(get_domain(name), policy=policy)
+        monkeypatch.setattr(f"pipeline.domains.{name}.DOMAIN", domain)
+
+
+def run_collect(name: str, seed: int = 3, **more: Any) -> dict[str, Any]:
+    """Run the stage for one domain; returns its metrics."""
+    parameters = settings(name, **more) | {"seed": seed}
+    collect.main(Params.model_validate(parameters), Namespace(domain=name))
+    return read_json(f"metrics/collect_{name}.json")
+
+
+def run_build(*names: str, **more: Any) -> dict[str, Any]:
+    """Run the stage for the tasks of some domains; returns its metrics."""
+    build.main(Params.model_validate({**settings(*names), **more}), Namespace())
+    return read_json("metrics/dataset.json")
+
+
+def contents(folder: str | Path) -> dict[str, bytes]:
+    """Every file below a folder."""
+    files = (path for path in sorted(Path(folder).rglob("*")) if path.is_file())
+    return {str(path.relative_to(folder)): path.read_bytes() for path in files}

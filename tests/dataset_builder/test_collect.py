@@ -1,0 +1,198 @@
+import os
+import random
+import signal
+import subprocess
+import sys
+import time
+from itertools import accumulate
+from pathlib import Path
+
+import numpy as np
+import pytest
+import yaml
+from hypothesis import given
+from hypothesis import strategies as st
+from stages import contents, play_at_random, run_collect, settings
+
+from dataset_builder.collect import shard_slots
+from pipeline.errors import UserError
+from pipeline.params import Collect
+from pipeline.shards import read_rows
+from pipeline.stage import read_json, write_json
+
+PROGRAM = Path(__file__).with_name("collect_random.py")
+ROOT = Path(__file__).parents[2]
+PENDULUM = Path("artifacts/episodes/mujoco/mujoco-pendulum")
+EXPERT = Path("artifacts/experts/mujoco/mujoco-pendulum/score.json")
+
+
+@pytest.fixture(autouse=True)
+def project(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
+    """An empty project whose experts play at random."""
+    monkeypatch.chdir(tmp_path)
+    play_at_random(monkeypatch)
+    return tmp_path
+
+
+def rows_of(folder: Path) -> list[dict]:
+    return [row for path in sorted(folder.glob("*.parquet")) for row in read_rows(path)]
+
+
+def start(folder: Path, workers: int, budget: dict) -> subprocess.Popen:
+    """The stage as a program of its own in ``folder``."""
+    folder.mkdir(exist_ok=True)
+    parameters = settings("mujoco", collect=budget) | {"workers": workers}
+    (folder / "params.yaml").write_text(yaml.safe_dump(parameters))
+    command = [sys.executable, str(PROGRAM), "--domain", "mujoco"]
+    environment = {**os.environ, "PYTHONPATH": str(ROOT)}
+    return subprocess.Popen(command, cwd=folder, env=environment, stderr=subprocess.DEVNULL)
+
+
+@given(st.integers(1, 500), st.integers(1, 20), st.integers(1, 7))
+def test_a_budget_of_episodes_is_met_and_not_much_exceeded(
+    episodes: int, slots: int, quota: int
+) -> None:
+    shards = shard_slots(Collect(episodes=episodes, slots=slots, episodes_per_slot=quota), [])
+    assert episodes <= sum(shards) * quota < episodes + quota
+    assert all(size == slots for size in shards[:-1])
+    assert 1 <= shards[-1] <= slots
+
+
+@given(st.integers(1, 500), st.lists(st.integers(1, 90), min_size=500, max_size=500))
+def test_a_budget_of_steps_is_met_by_the_first_shards(steps: int, played: list[int]) -> None:
+    budget, made = Collect(steps=steps, slots=2), 0
+    while made < len(wanted := shard_slots(budget, played[:made])):
+        made = len(wanted)
+    enough = next(k for k, total in enumerate(accumulate(played), 1) if total >= steps)
+    assert len(wanted) == enough <= made
+
+
+def test_a_budget_of_steps_that_cannot_be_met_is_told() -> None:
+    with pytest.raises(UserError, match="gave up every episode"):
+        shard_slots(Collect(steps=10), [0, 0])
+
+
+def test_episodes_manifest_and_metrics_agree() -> None:
+    metrics = run_collect("mujoco")["mujoco-pendulum"]
+    rows, manifest = rows_of(PENDULUM), read_json(PENDULUM / "manifest.json")
+    returns = [row["rewards"].sum() for row in rows]
+    assert metrics["episodes"] == manifest["totals"]["rows"] == len(rows) == 12
+    assert metrics["steps"] == sum(len(row["rewards"]) for row in rows)
+    assert metrics["mean_return"] == pytest.approx(np.mean(returns))
+    assert manifest["returns"]["std"] == pytest.approx(np.std(returns))
+    assert [entry["rows"] for entry in manifest["files"]] == [6, 6]
+    assert {row["policy_checksum"] for row in rows} == {manifest["decides"]["policy_checksum"]}
+    keys = {(row["seed"], row["reset_index"]) for row in rows}
+    seeds = [seed for entry in manifest["files"] for seed in entry["seeds"]]
+    assert keys == {(seed, index) for seed in seeds for index in (0, 1)}
+
+
+def test_whole_shards_until_the_steps_are_reached() -> None:
+    run_collect("mujoco", collect={"steps": 150, "slots": 3, "episodes_per_slot": 2})
+    steps = [entry["steps"] for entry in read_json(PENDULUM / "manifest.json")["files"]]
+    assert sum(steps[:-1]) < 150 <= sum(steps)
+    shards = sorted(path.name for path in PENDULUM.glob("*.parquet"))
+    assert shards == [f"shard-{k:05d}.parquet" for k in range(len(steps))]
+
+
+def test_a_second_run_changes_nothing() -> None:
+    run_collect("mujoco")
+    before = {path: path.stat().st_mtime_ns for path in PENDULUM.glob("shard-*")}
+    assert before
+    run_collect("mujoco")
+    assert {path: path.stat().st_mtime_ns for path in PENDULUM.glob("shard-*")} == before
+
+
+def test_a_larger_budget_keeps_the_shards_and_a_smaller_one_drops_the_surplus() -> None:
+    run_collect("mujoco")
+    before = contents(PENDULUM)
+    run_collect("mujoco", collect={"episodes": 24, "slots": 3, "episodes_per_slot": 2})
+    after = contents(PENDULUM)
+    assert len(after) == len(before) + 4
+    assert all(after[name] == before[name] for name in before if name != "manifest.json")
+    run_collect("mujoco")
+    assert contents(PENDULUM) == before
+
+
+def test_what_decides_the_episodes_makes_them_anew(project: Path) -> None:
+    run_collect("mujoco")
+    before = contents(PENDULUM)
+    (PENDULUM / ".shard-00000.parquet.1.tmp").write_bytes(b"left by a killed run")
+    run_collect("mujoco", env={"max_episode_steps": 3})
+    after = contents(PENDULUM)
+    assert after.keys() == before.keys()
+    assert all(after[name] != before[name] for name in before)
+    assert max(len(row["rewards"]) for row in rows_of(PENDULUM)) == 3
+
+
+@pytest.mark.parametrize("damage", [lambda path: path.unlink(), lambda path: path.write_bytes(b"")])
+def test_a_lost_or_cut_shard_is_made_again(damage) -> None:
+    run_collect("mujoco")
+    before = contents(PENDULUM)
+    damage(PENDULUM / "shard-00001.parquet")
+    run_collect("mujoco")
+    assert contents(PENDULUM) == before
+
+
+def test_given_up_episodes_are_counted(monkeypatch: pytest.MonkeyPatch) -> None:
+    play_at_random(monkeypatch, "random_policy:load_quitter")
+    metrics = run_collect("mujoco")["mujoco-pendulum"]
+    manifest = read_json(PENDULUM / "manifest.json")
+    assert metrics["dropped"] == 2
+    assert manifest["dropped"] == {"lost heart": 2}
+    assert metrics["episodes"] == 10
+    first = manifest["files"][0]["seeds"][0]
+    assert [row["reset_index"] for row in rows_of(PENDULUM) if row["seed"] == first] == [0]
+
+
+def test_weak_experts_are_left_out_on_request() -> None:
+    write_json(EXPERT, {"verdict": "weak", "mean": 1.0})
+    metrics = run_collect("mujoco", expert={"source": "train", "keep_weak": True})
+    assert metrics["mujoco-pendulum"]["expert"] == "weak"
+    assert rows_of(PENDULUM)
+    metrics = run_collect("mujoco", expert={"source": "train", "keep_weak": False})
+    assert metrics["mujoco-pendulum"]["episodes"] == 0
+    assert read_json(PENDULUM / "manifest.json")["skipped"]
+    assert not rows_of(PENDULUM)
+
+
+def test_a_missing_or_broken_score_is_named() -> None:
+    with pytest.raises(UserError, match=r"score\.json' does not exist"):
+        run_collect("mujoco", expert={"source": "train"})
+    write_json(EXPERT, [])
+    with pytest.raises(UserError, match=r"score\.json' has no 'verdict'"):
+        run_collect("mujoco", expert={"source": "train"})
+
+
+@pytest.mark.parametrize("name", ["metaworld", "babyai", "atari"])
+def test_every_domain_is_collected(name: str) -> None:
+    budget = {"episodes": 2, "slots": 2, "episodes_per_slot": 1}
+    (metrics,) = run_collect(name, collect=budget).values()
+    assert metrics["episodes"] == 2
+    assert metrics["bytes"] > 0
+
+
+def test_the_number_of_workers_changes_no_byte(project: Path) -> None:
+    budget = {"episodes": 60, "slots": 3, "episodes_per_slot": 2}
+    for workers in (1, 2):
+        assert start(project / str(workers), workers, budget).wait() == 0
+    one = contents(project / "1/artifacts") | contents(project / "1/metrics")
+    assert one == contents(project / "2/artifacts") | contents(project / "2/metrics")
+
+
+def test_killed_at_any_moment_and_run_again_it_ends_the_same(project: Path) -> None:
+    budget = {"episodes": 240, "slots": 3, "episodes_per_slot": 4}
+    assert start(project / "whole", 1, budget).wait() == 0
+    expected = contents(project / "whole/artifacts")
+    rng, killed, folder = random.Random(0), 0, project / "killed" / PENDULUM
+    for moment in (1, 8, 17, 30):
+        process = start(project / "killed", 1, budget)
+        while process.poll() is None and len(list(folder.glob("*"))) < moment:
+            time.sleep(0.001)
+        time.sleep(rng.random() * 0.02)
+        process.send_signal(signal.SIGKILL)
+        killed += process.wait() == -signal.SIGKILL
+        assert not (folder / "manifest.json").exists()
+    assert killed == 4
+    assert start(project / "killed", 1, budget).wait() == 0
+    assert contents(project / "killed/artifacts") == expected
