@@ -46,16 +46,16 @@ def hub(task: Task, source: str, folder: Path) -> dict[str, Any]:
     Only the three files of an expert are fetched, none of which can hold code.
     """
     from huggingface_hub import snapshot_download
-    from huggingface_hub.errors import HfHubHTTPError, LocalEntryNotFoundError
+    from huggingface_hub.errors import HfHubHTTPError, HFValidationError, LocalEntryNotFoundError
 
-    match = re.fullmatch(r"hub:([\w.-]+/[\w.-]+)@([\w./-]+)", source)
+    match = re.fullmatch(r"hub:(\w[\w.-]*/\w[\w.-]*)@(\w[\w./-]*)", source)
     if not match:
         raise UserError(f"expert source '{source}' is not hub:<owner>/<repo>@<revision>")
     repo, revision = match.groups()
     wanted = [*FILES, *(f"{task.id}/{name}" for name in FILES)]
     try:
         path = Path(snapshot_download(repo, revision=revision, allow_patterns=wanted))
-    except (HfHubHTTPError, LocalEntryNotFoundError, OSError) as error:
+    except (HfHubHTTPError, HFValidationError, LocalEntryNotFoundError, OSError) as error:
         reason = str(error).splitlines()[0]
         raise UserError(f"'{source}' cannot be downloaded: {reason}") from None
     return _copied(task, path / task.id if (path / task.id).is_dir() else path, folder)
