@@ -98,4 +98,4 @@ def _network_policy(task: Task, path: Path, config: dict[str, Any], seed: int) -
     if checksum != stated:
         raise UserError(f"'{weights}' has another checksum than its config.json states")
     column = get_domain(task.domain).observation
-    return NetworkPolicy(network, column, mode, seed, f"{task.id}-appo", checksum)
+    return NetworkPolicy(network, column, mode, seed, f"{task.id}-appo-{mode}", checksum)

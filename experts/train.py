@@ -56,6 +56,8 @@ class Unit:
     recipe: dict[str, Any]
     env: dict[str, Any]
     seed: int
+    mode: str | None
+    """sample | argmax, or as the expert's description says."""
     episodes: int
     """Of the gate."""
     random: RandomPlay
@@ -66,12 +68,11 @@ class Unit:
 
     @property
     def fingerprint(self) -> str:
-        """Everything that decides the policy; another one makes the expert anew."""
+        """Everything that decides the weights; another one makes the expert anew."""
         decides: dict[str, Any] = {"format": FORMAT, "task": self.task, "source": self.source}
         if self.source == "train":
             keys = ("steps", "envs", "recipe", "env", "seed")
             decides |= {key: getattr(self, key) for key in keys}
-            decides["mode"] = get_domain(get_task(self.task).domain).expert_mode
         return fingerprint(decides)
 
     @property
@@ -96,6 +97,7 @@ def plan(params: Params, name: str) -> list[Unit]:
                 {**recipe, **expert.recipe_of(id)},
                 settings.env,
                 params.seed,
+                expert.mode or (domain.expert_mode if expert.source_of(id) == "train" else None),
                 expert.gate_episodes,
                 RandomPlay(id, params.random_episodes, params.seed, settings.env),
                 expert_folder(task).resolve(),
@@ -115,6 +117,9 @@ def make_expert(unit: Unit) -> dict[str, Any]:
             write_json(folder / "config.json", config)
             score(unit, folder)
         shutil.rmtree(unit.training, ignore_errors=True)
+    config = read_json(path)
+    if unit.mode and config.get("mode", unit.mode) != unit.mode:
+        write_json(path, {**config, "mode": unit.mode})
     return score(unit, unit.folder)
 
 
@@ -124,7 +129,7 @@ def score(unit: Unit, folder: Path) -> dict[str, Any]:
     (policy_seed,) = sequence(unit.seed, "gate", task.id).generate_state(1)
     policy = load_policy(task, folder, int(policy_seed))
     decides = {
-        "policy": policy.checksum,
+        "policy": [policy.name, policy.checksum],
         "episodes": unit.episodes,
         "seed": unit.seed,
         "env": unit.env,
@@ -166,7 +171,7 @@ def train_expert(unit: Unit, folder: Path) -> dict[str, Any]:
         "kind": "network",
         "task": task.id,
         "network": policy.architecture.to_dict(),
-        "mode": domain.expert_mode,
+        "mode": unit.mode,
         "weights_sha256": sha256(folder / "model.safetensors"),
         "steps": steps_of(checkpoint),
         "envs": unit.envs,

@@ -37,6 +37,8 @@ class Expert(Settings):
     """Sample Factory settings that override the domain's recipe."""
     task_recipe: dict[str, dict[str, Any]] = {}
     """Task -> settings that override the domain's recipe and ``recipe``."""
+    mode: Literal["sample", "argmax"] | None = None
+    """Whether trained experts draw their actions or take the likeliest; unset: as published."""
     gate_episodes: Positive = 100
     """Episodes an expert is scored on before collection."""
     keep_weak: bool = True
@@ -246,6 +248,21 @@ class Evaluation(Settings):
     """Resamples behind the confidence intervals."""
 
 
+class Publish(Settings):
+    """Where the finished dataset goes."""
+
+    to: str = "folder:artifacts/published/dataset"
+    """``folder:<path>`` | ``hub:<owner>/<name>``."""
+
+    @field_validator("to")
+    @classmethod
+    def _known_target(cls, to: str) -> str:
+        kind, _, rest = to.partition(":")
+        if kind not in ("folder", "hub") or not rest:
+            raise ValueError("is neither folder:<path> nor hub:<owner>/<name>")
+        return to
+
+
 class Params(Settings):
     """The whole of ``params.yaml``."""
 
@@ -263,6 +280,7 @@ class Params(Settings):
     vision: tuple[VisionCorpus, ...] = ()
     jat: Jat = Jat()
     evaluation: Evaluation = Evaluation()
+    publish: Publish = Publish()
 
     @model_validator(mode="after")
     def _tasks_in_their_domain(self) -> "Params":

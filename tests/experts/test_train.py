@@ -99,6 +99,11 @@ def test_an_unchanged_expert_is_left_alone_and_a_changed_one_is_made_anew(projec
     assert make_expert(regated)["episodes"] == 6
     assert weights.stat().st_mtime_ns == before
 
+    (other,) = plan(project(mujoco__expert__mode="argmax"), "mujoco")
+    make_expert(other)
+    assert load_policy(get_task(unit.task), unit.folder, 0).name.endswith("argmax")
+    assert weights.stat().st_mtime_ns == before
+
     recipe = {**SMALL["mujoco"]["expert"]["recipe"], "learning_rate": 0.001}
     (changed,) = plan(project(mujoco__expert__recipe=recipe), "mujoco")
     make_expert(changed)
