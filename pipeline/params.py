@@ -225,7 +225,8 @@ class Jat(Settings):
     """Scale continuous observations by the mean and deviation of the task's training data."""
     precision: Literal["float32", "bfloat16"] = "float32"
     save_every: Positive = 500
-    """Steps between checkpoints, from which a run that was stopped goes on."""
+    """Steps between checkpoints, from which a run that was stopped goes on; rounded up to a
+    multiple of ``log_every``."""
     log_every: Positive = 20
     """Steps between points of the learning curve."""
     report_to: tuple[Literal["tensorboard", "wandb"], ...] = ("tensorboard",)
