@@ -60,7 +60,7 @@ class TaskData:
 
         start, end = self.arrays["offsets"][row : row + 2]
         with Image.open(io.BytesIO(self.arrays["images"][start:end].tobytes())) as image:
-            return np.asarray(image.convert("RGB"))
+            return np.array(image.convert("RGB"))
 
 
 def load(root: Path, task: str, split: str, cache: Path = CACHE) -> TaskData:

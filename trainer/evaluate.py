@@ -22,7 +22,7 @@ from pipeline.tasks import get_task
 from trainer.batches import make_source
 from trainer.data import fingerprint, load
 from trainer.policy import JatPolicy, load_model, model_checksum
-from trainer.scores import Reference, aggregate
+from trainer.scores import Reference, aggregate, mean_interval
 from trainer.source import dataset_folder, model_folder
 from trainer.specs import TaskSpec, load_specs
 
@@ -175,54 +175,90 @@ def references(task: str) -> dict[str, Reference]:
 
 
 def summarise(results: dict[str, dict[str, Any]], resamples: int, seed: int) -> dict[str, Any]:
-    """The content of ``scores.json``: a row a task, an aggregate a domain, a row a corpus."""
-    tasks, corpora = {}, {}
-    normalised: dict[str, dict[str, dict[str, Any]]] = {"measured": {}, "published": {}}
-    excluded: dict[str, dict[str, list[str]]] = {"measured": {}, "published": {}}
-    for task, result in results.items():
-        domain = result["domain"]
-        if "returns" not in result:
-            corpora[task] = result
-            continue
-        returns = np.array(result["returns"])
-        row = {
-            "domain": domain,
-            "episodes": len(returns),
-            "mean": float(returns.mean()),
-            "std": float(returns.std()),
-            "success": result["success"],
-        }
-        for name, reference in references(task).items():
-            row[name] = {"random": reference.random, "expert": reference.expert}
-            row[name]["normalised"] = None
-            if reference.usable:
-                scores = reference.normalise(returns)
-                row[name]["normalised"] = float(np.mean(scores))
-                normalised[name].setdefault(domain, {})[task] = scores
-            else:
-                excluded[name].setdefault(domain, []).append(task)
-        tasks[task] = row
+    """The content of ``scores.json``.
+
+    ``tasks``: mean, its interval low to high, the same normalised by our own random play and
+    expert, and, under ``published``, by JAT's tables. ``domains``: IQM, its interval, the tasks
+    that are in it and those that are not, as their expert is unknown or no better than random
+    play; under ``published`` again by JAT's tables. ``corpora``: loss, perplexity, accuracy.
+    """
+    played = {task: result for task, result in results.items() if "returns" in result}
+    known = {task: references(task) for task in played}
     domains: dict[str, Any] = {}
-    for name in normalised:
-        for domain in {row["domain"] for row in tasks.values()}:
-            scored = normalised[name].get(domain, {})
-            entry: dict[str, Any] = {
-                "tasks": len(scored),
-                "excluded": excluded[name].get(domain, []),
+    for domain in dict.fromkeys(result["domain"] for result in played.values()):
+        returns = {t: r["returns"] for t, r in played.items() if r["domain"] == domain}
+        ours = {task: known[task]["measured"] for task in returns}
+        theirs = {task: known[task]["published"] for task in returns}
+        domains[domain] = {
+            **summarise_domain(returns, ours, resamples, seed),
+            "published": summarise_domain(returns, theirs, resamples, seed),
+        }
+    return {
+        "tasks": {
+            task: {
+                "domain": result["domain"],
+                "success": result["success"],
+                **summarise_task(result["returns"], known[task], resamples, seed),
             }
-            if scored:
-                entry |= vars(aggregate(scored, resamples, seed))
-            domains.setdefault(domain, {})[name] = entry
-    return {"tasks": tasks, "domains": domains, "corpora": corpora}
+            for task, result in played.items()
+        },
+        "domains": domains,
+        "corpora": {task: result for task, result in results.items() if task not in played},
+    }
+
+
+def summarise_task(
+    returns: list[float], known: dict[str, Reference], resamples: int, seed: int
+) -> dict[str, Any]:
+    """One task's row."""
+    low, high = mean_interval(returns, resamples, seed)
+    row: dict[str, Any] = {
+        "episodes": len(returns),
+        "mean": float(np.mean(returns)),
+        "std": float(np.std(returns)),
+        "low": low,
+        "high": high,
+    }
+
+    def normalise(reference: Reference) -> dict[str, Any]:
+        values = {"normalised": row["mean"], "normalised_low": low, "normalised_high": high}
+        return {
+            "random": reference.random,
+            "expert": reference.expert,
+            **{
+                name: float(reference.normalise(value)) if reference.usable else None
+                for name, value in values.items()
+            },
+        }
+
+    return {
+        **row,
+        **normalise(known["measured"]),
+        "published": normalise(known["published"]),
+    }
+
+
+def summarise_domain(
+    returns: dict[str, list[float]], known: dict[str, Reference], resamples: int, seed: int
+) -> dict[str, Any]:
+    """The aggregate over the tasks of a domain whose scores can be normalised."""
+    scores = {
+        task: known[task].normalise(np.array(values))
+        for task, values in returns.items()
+        if known[task].usable
+    }
+    return {
+        "tasks": sorted(scores),
+        "excluded": sorted(returns.keys() - scores.keys()),
+        **(vars(aggregate(scores, resamples, seed)) if scores else {}),
+    }
 
 
 def metrics(scores: dict[str, Any]) -> dict[str, Any]:
     """What ``dvc metrics`` shows: one number a domain, a task and a corpus."""
     return {
-        "iqm": {name: row["measured"].get("iqm") for name, row in scores["domains"].items()},
-        "normalised": {
-            name: row["measured"]["normalised"] for name, row in scores["tasks"].items()
-        },
+        "iqm": {name: row.get("iqm") for name, row in scores["domains"].items()},
+        "normalised": {name: row["normalised"] for name, row in scores["tasks"].items()},
         "perplexity": {name: row["perplexity"] for name, row in scores["corpora"].items()},
     }
 
@@ -231,23 +267,24 @@ def table(scores: dict[str, Any]) -> list[str]:
     """Lines that a person reads at the end."""
     lines = []
     for name, row in scores["tasks"].items():
-        ours, theirs = row["measured"]["normalised"], row["published"]["normalised"]
-        shown = [f"{value:.2f}" if value is not None else "–" for value in (ours, theirs)]
+        ours, theirs = (
+            "–" if value is None else f"{value:.2f}"
+            for value in (row["normalised"], row["published"]["normalised"])
+        )
         lines.append(
-            f"{name}: {row['mean']:.2f} ± {row['std']:.2f}, expert-normalised {shown[0]} "
-            f"(published reference {shown[1]})"
+            f"{name}: {row['mean']:.2f} ± {row['std']:.2f}, expert-normalised {ours} "
+            f"(by the published expert {theirs})"
         )
     for name, row in scores["corpora"].items():
         lines.append(f"{name}: perplexity {row['perplexity']:.1f}, accuracy {row['accuracy']:.3f}")
     for name, row in scores["domains"].items():
-        ours = row["measured"]
-        if ours["excluded"]:
+        if "iqm" in row:
+            lines.append(f"{name}: IQM {row['iqm']:.2f} [{row['low']:.2f}, {row['high']:.2f}]")
+        if row["excluded"]:
             lines.append(
-                f"{name}: not in the aggregate, as no expert better than random play is known: "
-                + ", ".join(ours["excluded"])
+                f"{name}: left out, as no expert better than random play is known: "
+                + ", ".join(row["excluded"])
             )
-        if "iqm" in ours:
-            lines.append(f"{name}: IQM {ours['iqm']:.2f} [{ours['low']:.2f}, {ours['high']:.2f}]")
     return lines
 
 

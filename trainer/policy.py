@@ -6,6 +6,7 @@ from pathlib import Path
 
 import numpy as np
 import torch
+from transformers.utils import logging
 
 from pipeline.domains import get_domain
 from pipeline.errors import UserError
@@ -16,12 +17,19 @@ from trainer.processing_jat import JatProcessor
 from trainer.specs import FILE, TaskSpec, load_specs
 
 
+def quiet() -> None:
+    """No bars and notes of Transformers among a stage's own lines."""
+    logging.set_verbosity_error()
+    logging.disable_progress_bar()
+
+
 @lru_cache(maxsize=1)
 def load_model(folder: Path, checksum: str) -> tuple[JatModel, JatProcessor]:
     """The network and its processor, once a process; UserError if the folder has none."""
+    quiet()
     try:
         model = JatModel.from_pretrained(folder).eval()
-        processor = JatProcessor.from_pretrained(folder)
+        processor = JatProcessor.from_pretrained(folder, trust_remote_code=False)
     except (OSError, ValueError, RuntimeError) as error:
         reason = str(error).strip().splitlines()[0]
         raise UserError(f"'{folder}' holds no usable model ({reason}): train it again") from None

@@ -23,27 +23,29 @@ from trainer.configuration_jat import JatConfig
 from trainer.data import TaskData, fingerprint, load
 from trainer.loop import Curve, GradientGuard, JatTrainer, Progress
 from trainer.modeling_jat import JatModel
+from trainer.policy import quiet
 from trainer.processing_jat import JatProcessor
 from trainer.sampling import Plan, task_weights
 from trainer.source import dataset_folder
 from trainer.specs import TaskSpec, make_spec, save_specs
 from trainer.tokenizer import load_tokenizer
 
+CURVE = "curve.csv"
+"""The learning curve: beside the checkpoints while training, in the model's folder at the end."""
 RECORD = "training.json"
 """In the model's folder: the fingerprint of the run and its metrics."""
 
 
 def add_arguments(parser: argparse.ArgumentParser) -> None:
     """The stage's own arguments."""
-    parser.add_argument(
-        "--dataset", default=str(DATASET), help="folder or Hub repository"
-    )
+    parser.add_argument("--dataset", default=str(DATASET), help="folder or Hub repository")
     parser.add_argument("--output", type=Path, default=JAT, help="the model's folder")
     parser.add_argument("--tasks", nargs="+", help="tasks to train on instead of the profile's")
 
 
 def main(params: Params, arguments: argparse.Namespace) -> None:
     """Train, or go on with a run that was stopped, and write the model's folder."""
+    quiet()
     tasks = arguments.tasks or profile_tasks(params)
     folder = dataset_folder(arguments.dataset, tasks)
     output: Path = arguments.output
@@ -54,7 +56,7 @@ def main(params: Params, arguments: argparse.Namespace) -> None:
     parts = prepare(params.jat, params.seed, folder, tasks)
     work = output.with_name(f"{output.name}-training")
     start_work(work, key)
-    trainer = make_trainer(params, parts, work, output)
+    trainer = make_trainer(params, parts, work)
     trainer.train(resume_from_checkpoint=last_checkpoint(work))
     if trainer.is_world_process_zero():
         publish(trainer, parts, output, key)
@@ -158,7 +160,7 @@ def last_checkpoint(work: Path) -> str | None:
     return None
 
 
-def make_trainer(params: Params, parts: Parts, work: Path, output: Path) -> JatTrainer:
+def make_trainer(params: Params, parts: Parts, work: Path) -> JatTrainer:
     """The trainer of a run, with the published optimizer: AdamW, linear to 0."""
     settings = params.jat
     cuda = torch.cuda.is_available()
@@ -176,13 +178,15 @@ def make_trainer(params: Params, parts: Parts, work: Path, output: Path) -> JatT
         max_grad_norm=settings.max_grad_norm,
         bf16=settings.precision == "bfloat16",
         seed=params.seed,
-        save_steps=settings.save_every,
+        # At a point of the curve, so that no loss is lost between the two on a resume.
+        save_steps=-(-settings.save_every // settings.log_every) * settings.log_every,
         save_total_limit=2,
         logging_steps=settings.log_every,
         logging_nan_inf_filter=False,
         report_to=list(settings.report_to),
         disable_tqdm=True,
         remove_unused_columns=False,
+        dataloader_pin_memory=cuda,
         dataloader_num_workers=min(params.workers, 8) if cuda else 0,
         ddp_find_unused_parameters=True,
     )
@@ -196,12 +200,13 @@ def make_trainer(params: Params, parts: Parts, work: Path, output: Path) -> JatT
     trainer = JatTrainer(parts.model, arguments, plan)
     trainer.add_callback(GradientGuard())
     trainer.add_callback(Progress(plan.count_tokens()[0] / settings.steps))
-    trainer.add_callback(Curve(output.with_name(f"{output.name}-curve.csv"), domains))
+    trainer.add_callback(Curve(work / CURVE, domains))
     return trainer
 
 
 def publish(trainer: JatTrainer, parts: Parts, output: Path, key: str) -> None:
-    """Write the model's folder and the metrics."""
+    """Write the model's folder, with the learning curve, and the metrics."""
+    work = Path(trainer.args.output_dir)
     plan: Any = trainer.train_dataset
     valid, padded = plan.count_tokens()
     points = [point for point in trainer.state.log_history if "loss" in point]
@@ -217,6 +222,7 @@ def publish(trainer: JatTrainer, parts: Parts, output: Path, key: str) -> None:
         parts.model.save_pretrained(folder)
         parts.processor.save_pretrained(folder)
         save_specs(folder, parts.specs)
+        shutil.copy(work / CURVE, folder)
         write_json(folder / RECORD, {"key": key, **metrics})
     write_json(METRICS / "jat.json", metrics)
     log.info("train: wrote '%s' after %d tokens", output, valid)

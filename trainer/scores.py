@@ -70,3 +70,13 @@ def aggregate(
     iqms = drawn[:, cut : drawn.shape[1] - cut].mean(axis=1)
     low, high = np.percentile(iqms, [2.5, 97.5])
     return Aggregate(interquartile_mean(np.concatenate(tasks)), float(low), float(high))
+
+
+def mean_interval(
+    values: Sequence[float], resamples: int = 2000, seed: int = 0
+) -> tuple[float, float]:
+    """The 95 % percentile bootstrap interval of a mean."""
+    rng = np.random.default_rng(sequence(seed, "bootstrap"))
+    means = rng.choice(np.asarray(values, np.float64), size=(resamples, len(values))).mean(axis=1)
+    low, high = np.percentile(means, [2.5, 97.5])
+    return float(low), float(high)

@@ -1,0 +1,112 @@
+"""Windows cover every step once; batches hold what the model is promised."""
+
+import numpy as np
+import pytest
+from hypothesis import given
+from hypothesis import strategies as st
+
+from pipeline.frames import stack
+from trainer.batches import EpisodeSource, cut, make_source
+from trainer.data import load
+from trainer.processing_jat import JatProcessor
+from trainer.specs import load_specs, make_spec, save_specs
+from trainer.tokenizer import train_tokenizer
+
+
+@pytest.fixture(scope="module")
+def processor() -> JatProcessor:
+    texts = ["go to the red ball", "go to the green ball", "all work and no play"]
+    return JatProcessor(train_tokenizer(texts, 300), image_size=32)
+
+
+@pytest.fixture
+def source(dataset, processor, tmp_path):
+    def make(task: str, context: int = 4, normalise: bool = False):
+        data = load(dataset, task, "train", tmp_path)
+        return make_source(data, make_spec(data, context, normalise), processor)
+
+    return make
+
+
+@given(st.lists(st.integers(1, 40), min_size=1, max_size=20), st.integers(1, 12))
+def test_windows_cover_each_step_once_and_never_two_episodes(lengths, size):
+    offsets = np.concatenate([[0], np.cumsum(lengths)])
+    windows = cut(offsets, size)
+    steps = [np.arange(s, s + n) for s, n in zip(windows.starts, windows.lengths, strict=True)]
+    np.testing.assert_array_equal(np.concatenate(steps), np.arange(offsets[-1]))
+    assert windows.lengths.max() <= size
+    for piece, window in zip(windows.pieces, steps, strict=True):
+        assert offsets[piece] <= window[0]
+        assert window[-1] < offsets[piece + 1]
+
+
+def test_an_observation_comes_with_the_reward_of_the_action_before(source, episodes):
+    made: EpisodeSource = source("mujoco-pendulum")
+    rewards = episodes["mujoco-pendulum"][1].rewards
+    batch = made.batch(np.array([2, 3, 4]))  # the windows of the second episode
+    assert batch["attention_mask"].sum(dim=1).tolist() == [4, 4, 3]
+    np.testing.assert_array_equal(batch["rewards"][0], [0, *rewards[:3]])
+    np.testing.assert_array_equal(batch["rewards"][1], rewards[3:7])
+    np.testing.assert_array_equal(batch["rewards"][2, :3], rewards[7:10])
+
+
+def test_padding_reaches_to_the_longest_window_only(source):
+    made = source("mujoco-pendulum", context=100)
+    assert made.lengths.tolist() == [10, 22, 2, 14]
+    assert made.batch(np.array([0, 2]))["attention_mask"].tolist() == [[1] * 5, [1, 0, 0, 0, 0]]
+
+
+def test_a_domain_has_its_loss_weight(source):
+    assert source("mujoco-pendulum").batch(np.array([0]))["loss_weight"][0, 0] == 20
+    assert source("metaworld-reach").batch(np.array([0]))["loss_weight"][0, 0] == 50
+
+
+def test_screens_are_stacked_across_windows_and_not_across_episodes(source, episodes):
+    made = source("atari-pong")
+    rows = episodes["atari-pong"]
+    stacks = [stack(row.observations["frames"][:-1]) for row in rows]
+    batch = made.batch(np.array([3, 4, 5]))
+    np.testing.assert_array_equal(batch["image_observations"][0], stacks[1][4:8])
+    np.testing.assert_array_equal(batch["image_observations"][1, :3], stacks[1][8:])
+    np.testing.assert_array_equal(batch["image_observations"][2, :1], stacks[2])
+    assert batch["num_actions"] == 1 + max(row.actions.max() for row in rows)
+
+
+def test_a_grid_world_is_its_symbols_and_then_its_mission(source, processor, episodes):
+    batch = source("babyai-go-to-obj").batch(np.array([0]))
+    row = episodes["babyai-go-to-obj"][0].observations
+    seen = batch["discrete_observations"][0, 1].numpy()
+    np.testing.assert_array_equal(seen[:148], row["discrete_observations"][1])
+    mission = processor.tokenizer.decode(seen[148:], skip_special_tokens=True)
+    assert mission == row["text_observations"][1]
+
+
+def test_normalised_observations_have_no_scale_and_specs_survive_their_file(
+    dataset, tmp_path, source
+):
+    data = load(dataset, "metaworld-reach", "train", tmp_path)
+    spec = make_spec(data, 8, normalise=True)
+    scaled = spec.normalise(np.array(data.arrays["observations"]))
+    np.testing.assert_allclose(scaled.mean(axis=0), 0, atol=1e-5)
+    np.testing.assert_allclose(scaled.std(axis=0), 1, atol=1e-3)
+    assert np.abs(spec.normalise(np.full((1, 39), 1e9, np.float32))).max() == 10
+    save_specs(tmp_path, {"metaworld-reach": spec})
+    loaded = load_specs(tmp_path)["metaworld-reach"]
+    np.testing.assert_allclose(
+        loaded.normalise(data.arrays["observations"]), scaled, rtol=1e-6, atol=1e-6
+    )
+
+
+def test_texts_follow_one_another_without_padding(source, processor, dataset, tmp_path):
+    made = source("notes", context=16)
+    batch = made.batch(np.arange(len(made.lengths) - 1))
+    assert batch["attention_mask"].all()
+    text = processor.tokenizer.decode(batch["input_ids"].flatten(), skip_special_tokens=False)
+    assert text.startswith("note 1: all work and no play. <|endoftext|>note 2:")
+
+
+def test_a_picture_comes_with_its_own_text(source, processor):
+    batch = source("pictures", context=64).batch(np.array([3, 1]))
+    assert batch["pixel_values"].shape == (2, 3, 32, 32)
+    texts = processor.tokenizer.batch_decode(batch["input_ids"], skip_special_tokens=True)
+    assert texts == ["noise 3", "noise 1"]

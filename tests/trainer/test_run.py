@@ -1,0 +1,234 @@
+"""The stages end to end on a dataset of a few steps: train, resume, load, evaluate, generate."""
+
+import json
+import shutil
+import subprocess
+import sys
+from argparse import Namespace
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import pytest
+import torch
+import yaml
+from safetensors.torch import load_file
+
+from pipeline.errors import UserError
+from pipeline.params import Params
+from trainer import evaluate, generate, run
+from trainer.loop import JatTrainer
+
+TASKS = ["mujoco-pendulum", "babyai-go-to-obj", "atari-pong", "notes", "pictures"]
+NETWORK = {
+    "hidden_size": 16,
+    "num_layers": 1,
+    "num_heads": 2,
+    "attention_types": [[["global"], 1]],
+    "image_size": 32,
+    "max_position_embeddings": 64,
+}
+
+
+def make_params(**jat: Any) -> Params:
+    empty = {"collect": {"episodes": 1}}
+    settings = {
+        "model": NETWORK,
+        "vocab_size": 300,
+        "steps": 8,
+        "batch_tokens": 64,
+        "domain_batch_tokens": {},
+        "log_every": 2,
+        "save_every": 3,
+        "report_to": [],
+        **jat,
+    }
+    return Params(
+        profile="test",
+        workers=1,
+        mujoco=empty,
+        metaworld=empty,
+        babyai=empty,
+        atari=empty,
+        jat=settings,
+        evaluation={"episodes": 2, "domain_episodes": {}, "bootstrap": 20},
+    )
+
+
+@pytest.fixture(autouse=True)
+def own_folder(tmp_path, monkeypatch):
+    monkeypatch.chdir(tmp_path)
+
+
+def train(dataset: Path, output: str = "artifacts/jat", **jat: Any) -> Path:
+    arguments = Namespace(dataset=str(dataset), output=Path(output), tasks=TASKS)
+    run.main(make_params(**jat), arguments)
+    return Path(output)
+
+
+def weights(folder: Path) -> dict[str, torch.Tensor]:
+    return load_file(folder / "model.safetensors")
+
+
+@pytest.fixture(scope="module")
+def trained(dataset, tmp_path_factory) -> Path:
+    """A model trained for eight steps; ``curve.csv`` lies beside it."""
+    folder = tmp_path_factory.mktemp("trained")
+    with pytest.MonkeyPatch.context() as patch:
+        patch.chdir(folder)
+        train(dataset)
+    return folder / "artifacts" / "jat"
+
+
+def test_a_model_folder_loads_without_this_package(trained):
+    code = (
+        "from transformers import AutoModelForCausalLM, AutoProcessor\n"
+        f"model = AutoModelForCausalLM.from_pretrained({str(trained)!r}, trust_remote_code=True)\n"
+        f"processor = AutoProcessor.from_pretrained({str(trained)!r}, trust_remote_code=True)\n"
+        "print(float(model(**processor(text=['go to the ball'])).loss))"
+    )
+    done = subprocess.run(
+        [sys.executable, "-c", code], capture_output=True, text=True, cwd=trained.parent
+    )
+    assert done.returncode == 0, done.stderr
+    assert 0 < float(done.stdout.splitlines()[-1]) < 10
+
+
+def test_training_leaves_a_curve_and_metrics(trained):
+    curve = (trained / "curve.csv").read_text().splitlines()
+    assert curve[0] == (
+        "step,loss,learning_rate,loss_atari,loss_babyai,loss_mujoco,loss_text,loss_vision"
+    )
+    assert [line.split(",")[0] for line in curve[1:]] == ["2", "4", "6", "8"]
+    metrics = json.loads((trained.parents[1] / "metrics" / "jat.json").read_text())
+    assert metrics["steps"] == 8
+    assert metrics["tokens"] > 0
+    assert 0 < metrics["valid_token_share"] <= 1
+    assert not list((trained.parent / "jat-training").glob("checkpoint-*"))
+
+
+def test_a_run_that_is_killed_goes_on_to_the_same_weights(trained, dataset, monkeypatch):
+    whole = JatTrainer.compute_loss
+    seen: list[str] = []
+
+    def compute_loss(self, model, inputs, *args, **kwargs):
+        seen.append(inputs["task"])
+        if len(seen) == 6:
+            raise KeyboardInterrupt
+        return whole(self, model, inputs, *args, **kwargs)
+
+    with monkeypatch.context() as patch:
+        patch.setattr(JatTrainer, "compute_loss", compute_loss)
+        with pytest.raises(KeyboardInterrupt):
+            train(dataset)
+    assert not Path("artifacts/jat").exists()
+    broken = Path("artifacts/jat-training/checkpoint-5")
+    shutil.copytree(broken.with_name("checkpoint-4"), broken)
+    (broken / "trainer_state.json").write_text('{"global_')
+    output = train(dataset)
+    expected = weights(trained)
+    for name, value in weights(output).items():
+        torch.testing.assert_close(value, expected[name], rtol=0, atol=0)
+    assert (output / "curve.csv").read_text() == (trained / "curve.csv").read_text()
+
+
+def test_a_finished_run_is_left_alone_until_its_settings_change(trained, dataset):
+    shutil.copytree(trained, "artifacts/jat")
+    made = Path("artifacts/jat/model.safetensors").stat().st_ino
+    train(dataset)
+    assert Path("artifacts/jat/model.safetensors").stat().st_ino == made
+    train(dataset, steps=2)
+    assert Path("artifacts/jat/model.safetensors").stat().st_ino != made
+
+
+def test_divergence_is_one_line_and_keeps_the_last_checkpoint(dataset):
+    with pytest.raises(UserError, match=r"diverged.*jat\.learning_rate"):
+        train(dataset, learning_rate=1e30, warmup=0, log_every=1, save_every=1, steps=50)
+    (checkpoint, *_) = Path("artifacts/jat-training").glob("checkpoint-*")
+    assert all(value.isfinite().all() for value in weights(checkpoint).values())
+
+
+@pytest.mark.parametrize(
+    ("jat", "words"),
+    [
+        ({"model": {"hiden_size": 3}}, "jat.model.hiden_size"),
+        ({"model": {"hidden_size": 33, "num_heads": 2}}, "multiple of num_heads"),
+        ({"tokenizer": "/nothing/here"}, "jat.tokenizer"),
+    ],
+)
+def test_bad_settings_are_one_line(dataset, jat, words):
+    with pytest.raises(UserError) as error:
+        train(dataset, **jat)
+    assert words in str(error.value)
+
+
+def score(trained: Path, dataset: Path, tasks: list[str] | None = None) -> dict[str, Any]:
+    arguments = Namespace(
+        model=str(trained),
+        dataset=str(dataset),
+        tasks=tasks,
+        episodes=None,
+        output=Path("artifacts/evaluation"),
+    )
+    evaluate.main(make_params(), arguments)
+    return json.loads(Path("artifacts/evaluation/scores.json").read_text())
+
+
+def test_evaluation_plays_and_reads_and_resumes(trained, dataset, monkeypatch):
+    tasks = ["mujoco-pendulum", "babyai-go-to-obj", "notes", "pictures"]
+    scores = score(trained, dataset, tasks)
+    assert scores["tasks"]["mujoco-pendulum"]["episodes"] == 2
+    assert scores["tasks"]["mujoco-pendulum"]["mean"] > 0
+    assert scores["tasks"]["babyai-go-to-obj"]["published"]["normalised"] is not None
+    assert 1 < scores["corpora"]["notes"]["perplexity"] < 1000
+    assert scores["corpora"]["pictures"]["tokens"] > 0
+    again = Path("artifacts/evaluation/notes.json")
+    again.unlink()
+
+    def play(unit):
+        raise AssertionError(f"{unit.task} was played again")
+
+    monkeypatch.setattr(evaluate, "play", play)
+    assert score(trained, dataset, tasks) == scores
+    assert again.exists()
+
+
+def test_evaluation_measures_the_loss_that_training_has(trained, dataset):
+    scores = score(trained, dataset, ["pictures"])
+    model, processor = evaluate.load_model(trained, evaluate.model_checksum(trained))
+    data = evaluate.load(dataset, "pictures", "test")
+    spec = evaluate.load_specs(trained)["pictures"]
+    batch = evaluate.make_source(data, spec, processor).batch(np.arange(5))
+    with torch.no_grad():
+        assert scores["corpora"]["pictures"]["loss"] == pytest.approx(float(model(**batch).loss))
+
+
+def test_a_task_the_model_does_not_know_is_one_line(trained, dataset):
+    with pytest.raises(UserError, match="did you mean 'mujoco-pendulum'"):
+        score(trained, dataset, ["mujoco-pendulm"])
+
+
+def test_text_goes_on_from_a_prompt_and_from_a_picture(trained, tmp_path, capsys):
+    picture = tmp_path / "picture.png"
+    from PIL import Image
+
+    Image.fromarray(np.zeros((50, 60, 3), np.uint8)).save(picture)
+    common = {"model": str(trained), "tokens": 5, "temperature": 0.0, "seed": 0}
+    text = generate.main(Namespace(prompt="all work", image=None, **common))
+    assert text.startswith("all work")
+    assert generate.main(Namespace(prompt="", image=picture, **common)) is not None
+    (tmp_path / "broken.png").write_bytes(b"no picture")
+    for prompt, image in (("", None), ("x" * 500, None), ("x", tmp_path / "broken.png")):
+        with pytest.raises(UserError):
+            generate.main(Namespace(prompt=prompt, image=image, **common))
+
+
+def test_the_command_line_ends_a_bad_call_by_one_line(tmp_path):
+    empty = {"collect": {"episodes": 1}}
+    params = {"profile": "test", **{d: empty for d in ("mujoco", "metaworld", "babyai", "atari")}}
+    (tmp_path / "params.yaml").write_text(yaml.safe_dump(params))
+    command = [sys.executable, "-m", "trainer.run", "--params", str(tmp_path / "params.yaml")]
+    root = Path(__file__).parents[2]
+    done = subprocess.run(command, capture_output=True, text=True, cwd=root)
+    assert done.returncode == 2
+    assert done.stderr.splitlines()[-1].startswith("error: the profile has no tasks")
