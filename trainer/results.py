@@ -136,7 +136,7 @@ def load_results(params: Params) -> Results:
         [corpus for corpus in corpora if corpus is not None],
         optional_json(paths.METRICS / "dataset.json"),
         optional_json(paths.METRICS / "jat.json"),
-        read_losses(paths.JAT.with_name("jat-curve.csv")),
+        read_losses(paths.JAT / "curve.csv"),
         {name: row["measured"] for name, row in evaluation.get("domains", {}).items()},
     )
     results.missing.extend(find_missing(results, params))
