@@ -45,6 +45,8 @@ class Curve:
             self.rows.append((steps, round(seconds, 1), float(np.mean(self._returns))))
             self._returns.clear()
             self._write()
+        elif last and not self.path.exists():
+            self._write()  # no episode ended: an empty curve
 
     def _write(self) -> None:
         text = io.StringIO()

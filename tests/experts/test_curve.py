@@ -24,6 +24,12 @@ def test_a_row_waits_for_an_episode(tmp_path):
     assert [(s, r) for s, _, r in curve.rows] == [(130, 7.0)]
 
 
+def test_a_run_without_an_episode_leaves_an_empty_curve(tmp_path):
+    curve = Curve(tmp_path / "curve.csv", every=100)
+    curve.advance(100, last=True)
+    assert read_curve(tmp_path / "curve.csv") == []
+
+
 @settings(deadline=None, max_examples=25)
 @given(st.integers(0, 1000))
 def test_resuming_leaves_neither_gaps_nor_repeats(tmp_path_factory, killed_at):
