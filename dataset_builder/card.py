@@ -75,6 +75,7 @@ def _header(contents: list[dict[str, Any]]) -> str:
                 "data_files": [
                     {"split": split, "path": f"{content['task']}/{split}-*.parquet"}
                     for split in ("train", "test")
+                    if _rows(content, split)
                 ],
             }
             for content in contents
@@ -159,10 +160,16 @@ def _notes(contents: list[dict[str, Any]], statistics: dict[str, Any]) -> Iterab
     if rates:
         yield f"{SUCCESS} Episodes of the train split that succeed: {', '.join(rates)}."
         yield ""
+    if any(content["provenance"]["dropped"] for content in contents):
+        yield "Episodes that the expert gave up are not stored:"
+        yield ""
     for content in contents:
         dropped = content["provenance"]["dropped"]
-        for reason, count in sorted(dropped.items()):
-            yield f"- `{content['task']}`: {count:,} episode(s) not stored: {reason}."
+        if dropped:
+            reasons = "; ".join(
+                f"{reason} ({count:,})" for reason, count in sorted(dropped.items())
+            )
+            yield f"- `{content['task']}`: {sum(dropped.values()):,}, {reasons}"
 
 
 def _left_out(left_out: dict[str, str]) -> str:

@@ -45,22 +45,21 @@ def write_files(
     tables: Iterable[pa.Table],
     file_bytes: int = FILE_BYTES,
 ) -> list[Path]:
-    """Stream tables into ``<stem>-00000-of-0000N.parquet``, the Hub's names; at least one file.
+    """Stream tables into ``<stem>-00000-of-0000N.parquet``, the Hub's names.
 
-    A file ends with the row group that makes it ``file_bytes`` long. The names are final only
-    when all files are written: use it within ``pipeline.stage.replaced_folder``.
+    There is no file where there are no rows, since `datasets` cannot load an empty split. A file
+    ends with the row group that makes it ``file_bytes`` long. The names are final only when all
+    files are written: use it within ``pipeline.stage.replaced_folder``.
     """
     parts: list[Path] = []
     groups = _row_groups(tables)
     group = next(groups, None)
-    while group is not None or not parts:
+    while group is not None:
         parts.append(folder / f"{stem}-{len(parts):05d}.parquet")
         with parts[-1].open("wb") as file, pq.ParquetWriter(file, schema, **COMPRESSION) as writer:
-            empty = True
-            while group is not None and (empty or file.tell() < file_bytes):
+            _write_group(writer, group)
+            while (group := next(groups, None)) is not None and file.tell() < file_bytes:
                 _write_group(writer, group)
-                group = next(groups, None)
-                empty = False
     names = [folder / f"{stem}-{k:05d}-of-{len(parts):05d}.parquet" for k in range(len(parts))]
     return [part.rename(name) for part, name in zip(parts, names, strict=True)]
 

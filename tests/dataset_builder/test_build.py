@@ -213,3 +213,16 @@ def test_the_split_depends_on_the_episodes_alone(
     assert test <= set(keys)
     if count > 1:
         assert len(test) == min(max(1, round(fraction * count)), count - 1)
+
+
+def test_a_single_episode_goes_to_the_train_split(tmp_path: Path, monkeypatch) -> None:
+    monkeypatch.chdir(tmp_path)
+    play_at_random(monkeypatch)
+    run_collect("mujoco", collect={"episodes": 1, "slots": 3, "episodes_per_slot": 1})
+    assert run_build("mujoco")["rows"] == 1
+    for streaming in (False, True):
+        cache = None if streaming else str(tmp_path / "cache")
+        loaded = datasets.load_dataset(
+            str(DATASET), "mujoco-pendulum", streaming=streaming, cache_dir=cache
+        )
+        assert {split: len(list(rows)) for split, rows in loaded.items()} == {"train": 1}
