@@ -24,6 +24,8 @@ from pipeline.tasks import get_task
 from pipeline.types import Observations, Step, Task, VectorEnv
 
 FPS = 30
+SIDE = 240
+"""Largest side of a picture in the file, in pixels."""
 
 
 class Watched:
@@ -73,7 +75,8 @@ def watched_envs(task: Task, seed: int, env: dict[str, Any]) -> tuple[VectorEnv,
     if task.domain == "metaworld":
         from metaworld.env_dict import ALL_V3_ENVIRONMENTS_GOAL_OBSERVABLE as classes
 
-        made = classes[f"{task.gymnasium_id}-goal-observable"](seed=seed, render_mode="rgb_array")
+        make: Any = classes[f"{task.gymnasium_id}-goal-observable"]
+        made = make(seed=seed, render_mode="rgb_array")
         watched = Watched(made, seed, EPISODE_STEPS)
     else:
         import gymnasium
@@ -118,6 +121,8 @@ def to_gif(pictures: list[np.ndarray]) -> bytes:
     from PIL import Image
 
     images = [Image.fromarray(picture) for picture in pictures]
+    for image in images:
+        image.thumbnail((SIDE, SIDE))
     data = io.BytesIO()
     images[0].save(
         data, "GIF", save_all=True, append_images=images[1:], duration=1000 // FPS, loop=0
