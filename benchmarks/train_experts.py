@@ -19,8 +19,10 @@ from typing import Any
 import gymnasium
 import numpy as np
 
+from experts.checkpoints import checkpoints_of, steps_of
 from experts.curve import read_curve
-from experts.sample_factory import Training, checkpoints_of, steps_of, train
+from experts.recipe import Training
+from experts.sample_factory import train
 from pipeline.domains import get_domain, mujoco
 from pipeline.envpool_env import continuous
 from pipeline.stage import exit_with_one_line

@@ -7,10 +7,8 @@ an expert's recipe moves them to processes of their own.
 
 import logging
 import time
-from argparse import Namespace
 from collections.abc import Iterator
 from contextlib import contextmanager
-from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
@@ -23,16 +21,16 @@ from sample_factory.algo.runners.runner import AlgoObserver, Runner
 from sample_factory.algo.utils import make_env
 from sample_factory.algo.utils.env_info import extract_env_info
 from sample_factory.algo.utils.misc import EPISODIC, ExperimentStatus
-from sample_factory.cfg.arguments import parse_full_cfg, parse_sf_args
 from sample_factory.envs.env_utils import register_env
 from sample_factory.train import make_runner
 from signal_slot.signal_slot import EventLoop, EventLoopObject, Timer
 
+from experts.checkpoints import newest_checkpoint, read_checkpoint, steps_of
 from experts.curve import Curve
+from experts.recipe import Training, make_config
 from pipeline.domains import get_domain
-from pipeline.errors import UserError, did_you_mean
+from pipeline.errors import UserError
 from pipeline.seeds import env_seeds
-from pipeline.stage import log
 from pipeline.tasks import get_task
 from pipeline.types import VectorEnv
 
@@ -40,50 +38,6 @@ STALL_SECONDS = 120
 """A run without a new frame for this long is given up."""
 SCORE = "score"
 """Key of the finished episodes' returns in Sample Factory's episodic statistics."""
-FIXED: dict[str, Any] = {
-    "batched_sampling": True,  # the worker's environments are one batch of tensors
-    "num_workers": 1,
-    "num_envs_per_worker": 1,  # one batched environment; its rows are Sample Factory's agents
-    "worker_num_splits": 1,
-    "use_rnn": False,  # policies are functions of one observation
-    "recurrence": 1,
-    "use_env_info_cache": False,  # the cache is a pickle in a folder shared with other users
-    "set_workers_cpu_affinity": False,  # it would pin every serial run to the same core
-    "log_to_file": False,  # its file handler stays with the process's first run
-    "save_best_every_sec": 10**9,  # the last policy is the expert
-    "keep_checkpoints": 2,
-    "restart_behavior": "resume",
-    "with_wandb": False,
-    "device": "cpu",
-    "serial_mode": True,
-    "async_rl": False,
-    "save_every_sec": 15,
-    "experiment_summaries_interval": 15,
-}
-"""Settings that this project needs."""
-FREE = {
-    "num_workers", "device", "serial_mode", "async_rl", "save_every_sec",
-    "experiment_summaries_interval",
-}  # fmt: skip
-"""Those of them that a recipe may override."""
-
-
-@dataclass(frozen=True)
-class Training:
-    """One run: what to train, for how long, where its state is kept."""
-
-    task: str
-    steps: int
-    """Agent steps."""
-    envs: int
-    recipe: dict[str, Any]
-    """Sample Factory settings."""
-    env: dict[str, Any]
-    """Options of the domain's ``make_envs``."""
-    seed: int
-    folder: Path
-    """Checkpoints and the running learning curve."""
-    threads: int = 1
 
 
 class TrainingEnv(gymnasium.Env):
@@ -182,88 +136,6 @@ class ResumingLearner(learner.Learner):
     def load_checkpoint(checkpoints: list[str], device: Any) -> dict[str, Any] | None:
         """Sample Factory starts from scratch in silence when it cannot read a checkpoint."""
         return read_checkpoint(Path(checkpoints[-1]), device) if checkpoints else None
-
-
-def read_checkpoint(path: Path, device: Any = "cpu") -> dict[str, Any]:
-    """A Sample Factory checkpoint, without running any code that it may hold.
-
-    Its progress counters can be numpy scalars, which torch must be told are harmless.
-    """
-    scalar = np._core.multiarray.scalar  # type: ignore[attr-defined]
-    numpy_names = [scalar, np.dtype, *(type(np.dtype(t)) for t in ("f8", "f4", "i8"))]
-    try:
-        with torch.serialization.safe_globals(numpy_names):
-            return torch.load(path, map_location=device, weights_only=True)
-    except FileNotFoundError:
-        raise UserError(f"'{path}' does not exist") from None
-    except Exception as error:  # torch raises many kinds for a broken or foreign file
-        raise UserError(
-            f"'{path}' is not a readable Sample Factory checkpoint "
-            f"({type(error).__name__}): delete it"
-        ) from None
-
-
-def checkpoints_of(folder: Path) -> list[Path]:
-    """The checkpoints of a run, oldest first."""
-    return sorted(folder.glob("run/checkpoint_p0/checkpoint_*.pth"))
-
-
-def newest_checkpoint(folder: Path) -> Path | None:
-    """The newest readable checkpoint; unreadable ones are removed, and said to be."""
-    for path in reversed(checkpoints_of(folder)):
-        try:
-            read_checkpoint(path)
-            return path
-        except UserError as error:
-            log.warning("%s: removed, going on from the one before", error)
-            path.unlink()
-    return None
-
-
-def steps_of(checkpoint: Path | None) -> int:
-    """Agent steps that a checkpoint has seen (the last part of its name)."""
-    return int(checkpoint.stem.rsplit("_", 1)[1]) if checkpoint else 0
-
-
-def make_config(training: Training, resumed_at: int = 0) -> Namespace:
-    """Sample Factory's settings; UserError for an unknown name or a value of the wrong type."""
-    argv = [
-        "--algo=APPO", f"--env={training.task}", "--experiment=run",
-        f"--train_dir={training.folder}",
-    ]  # fmt: skip
-    parser, defaults = parse_sf_args(argv)
-    for key, value in training.recipe.items():
-        _check_setting(training.task, key, value, vars(defaults))
-    parser.set_defaults(**{**FIXED, **training.recipe})
-    cfg = parse_full_cfg(parser, argv)
-    cfg.seed, cfg.train_for_env_steps = training.seed, training.steps
-    cfg.task_envs, cfg.task_options = training.envs, training.env
-    cfg.task_threads, cfg.resumed_at = training.threads, resumed_at
-    _check_batch(training.task, cfg)
-    cfg.cli_args = dict(vars(cfg))  # what is set here wins over the run's saved settings
-    return cfg
-
-
-def _check_setting(task: str, key: str, value: Any, defaults: dict[str, Any]) -> None:
-    where = f"expert recipe of {task}: '{key}'"
-    if key not in defaults:
-        raise UserError(f"{where} is no Sample Factory setting{did_you_mean(key, defaults)}")
-    if key in FIXED and key not in FREE:
-        raise UserError(f"{where} is fixed to {FIXED[key]!r}: remove it")
-    default = defaults[key]
-    numbers = isinstance(default, float) and type(value) in (int, float)
-    if default is not None and not numbers and type(value) is not type(default):
-        raise UserError(f"{where} must be of type {type(default).__name__} (it is {value!r})")
-
-
-def _check_batch(task: str, cfg: Namespace) -> None:
-    rollout = cfg.num_workers * cfg.task_envs * cfg.rollout
-    batch = cfg.batch_size * cfg.num_batches_per_epoch
-    if not cfg.async_rl and batch % rollout:
-        raise UserError(
-            f"expert recipe of {task}: batch_size × num_batches_per_epoch = {batch} must be a "
-            f"multiple of envs × rollout = {rollout}"
-        )
 
 
 class Watchdog(EventLoopObject):

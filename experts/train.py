@@ -17,6 +17,7 @@ from pathlib import Path
 from typing import Any
 
 from experts import network, sources
+from experts.checkpoints import read_checkpoint, steps_of
 from experts.curve import read_curve
 from experts.gate import judge, play
 from experts.policy import load_policy
@@ -146,7 +147,8 @@ def score(unit: Unit, folder: Path) -> dict[str, Any]:
 
 def train_expert(unit: Unit, folder: Path) -> dict[str, Any]:
     """Train with APPO, then write the weights and the curve; the description."""
-    from experts.sample_factory import Training, make_config, read_checkpoint, steps_of, train
+    from experts.recipe import Training, make_config
+    from experts.sample_factory import train
 
     task = get_task(unit.task)
     domain = get_domain(task.domain)

@@ -10,6 +10,7 @@ import numpy as np
 import pytest
 import torch
 
+from experts import checkpoints, recipe
 from experts import sample_factory as sf
 from experts.curve import read_curve
 from pipeline.domains import get_domain
@@ -20,9 +21,9 @@ TASK = "mujoco-pendulum"
 SMALL = {"rollout": 16, "batch_size": 128, "num_batches_per_epoch": 1, "save_every_sec": 1}
 
 
-def training(folder, steps=2000, **recipe):
+def training(folder, steps=2000, **changes):
     published = get_domain("mujoco").recipe(get_task(TASK))
-    return sf.Training(TASK, steps, 8, {**published, **SMALL, **recipe}, {}, 3, folder)
+    return recipe.Training(TASK, steps, 8, {**published, **SMALL, **changes}, {}, 3, folder)
 
 
 @pytest.fixture(scope="module")
@@ -33,7 +34,7 @@ def trained(tmp_path_factory):
 
 def test_trains_to_the_asked_steps(trained):
     run, checkpoint = trained
-    assert run.steps <= sf.steps_of(checkpoint) <= run.steps + 4 * 128
+    assert run.steps <= checkpoints.steps_of(checkpoint) <= run.steps + 4 * 128
     assert read_curve(run.folder / "curve.csv")
 
 
@@ -47,37 +48,41 @@ def test_a_finished_run_is_not_trained_again(trained):
 def test_same_seed_same_weights(trained, tmp_path):
     run, checkpoint = trained
     again = sf.train(dataclasses.replace(run, folder=tmp_path))
-    first, second = (sf.read_checkpoint(path)["model"] for path in (checkpoint, again))
+    first, second = (checkpoints.read_checkpoint(path)["model"] for path in (checkpoint, again))
     assert all(torch.equal(first[name], second[name]) for name in first)
 
 
 ENDLESS = """
 import sys
 from pathlib import Path
-from experts import sample_factory as sf
+from experts.recipe import Training
+from experts.sample_factory import train
 recipe = {"save_every_sec": 1, "rollout": 16, "batch_size": 128, "num_batches_per_epoch": 1}
 recipe |= {"encoder_mlp_layers": [64, 64], "nonlinearity": "tanh", "adaptive_stddev": False}
-sf.train(sf.Training("mujoco-pendulum", 10**8, 8, recipe, {}, 3, Path(sys.argv[1])))
+train(Training("mujoco-pendulum", 10**8, 8, recipe, {}, 3, Path(sys.argv[1])))
 """
 
 
 def test_killed_run_goes_on_from_its_last_checkpoint(tmp_path):
     process = subprocess.Popen([sys.executable, "-c", ENDLESS, str(tmp_path)])
     deadline = time.monotonic() + 120
-    while not sf.steps_of(sf.newest_checkpoint(tmp_path)) and time.monotonic() < deadline:
+    while (
+        not checkpoints.steps_of(checkpoints.newest_checkpoint(tmp_path))
+        and time.monotonic() < deadline
+    ):
         time.sleep(0.1)
     os.kill(process.pid, signal.SIGKILL)
     process.wait()
-    checkpoint = sf.newest_checkpoint(tmp_path)
-    resumed_at = sf.steps_of(checkpoint)
+    checkpoint = checkpoints.newest_checkpoint(tmp_path)
+    resumed_at = checkpoints.steps_of(checkpoint)
     assert checkpoint is not None
     assert resumed_at > 0
-    before = sf.read_checkpoint(checkpoint)
+    before = checkpoints.read_checkpoint(checkpoint)
 
     goal = resumed_at + 3000
     final = sf.train(training(tmp_path, steps=goal))
-    after = sf.read_checkpoint(final)
-    assert goal <= sf.steps_of(final) <= goal + 4 * 128
+    after = checkpoints.read_checkpoint(final)
+    assert goal <= checkpoints.steps_of(final) <= goal + 4 * 128
     assert after["train_step"] > before["train_step"]
     steps = [row[0] for row in read_curve(tmp_path / "curve.csv")]
     assert steps == sorted(set(steps))
@@ -86,10 +91,10 @@ def test_killed_run_goes_on_from_its_last_checkpoint(tmp_path):
 
 def test_learning_rate_goes_on_where_it_was(tmp_path):
     first = sf.train(training(tmp_path, steps=4000))
-    rate = sf.read_checkpoint(first)["curr_lr"]
+    rate = checkpoints.read_checkpoint(first)["curr_lr"]
     assert rate < 0.1 * 0.00295  # the decay has almost ended
     resumed = training(tmp_path, steps=4800)
-    second = sf.read_checkpoint(sf.train(resumed))["curr_lr"]
+    second = checkpoints.read_checkpoint(sf.train(resumed))["curr_lr"]
     assert second < 0.3 * 0.00295
 
 
@@ -101,7 +106,7 @@ def test_broken_newest_checkpoint_is_skipped(trained, tmp_path):
     good.write_bytes(checkpoint.read_bytes())
     broken = folder / "checkpoint_000000017_2176.pth"
     broken.write_bytes(checkpoint.read_bytes()[:2000])
-    assert sf.newest_checkpoint(tmp_path) == good
+    assert checkpoints.newest_checkpoint(tmp_path) == good
     assert not broken.exists()
 
 
@@ -115,15 +120,15 @@ def test_a_checkpoint_with_code_is_refused_and_does_not_run(tmp_path, monkeypatc
     path = tmp_path / "checkpoint_000000001_8.pth"
     torch.save({"model": Bomb()}, path)
     with pytest.raises(UserError, match=r"checkpoint_000000001_8\.pth"):
-        sf.read_checkpoint(path)
+        checkpoints.read_checkpoint(path)
     path.write_bytes(pickle.dumps(Bomb()))
     with pytest.raises(UserError, match="not a readable"):
-        sf.read_checkpoint(path)
+        checkpoints.read_checkpoint(path)
     assert not (tmp_path / "boom").exists()
 
 
 @pytest.mark.parametrize(
-    ("recipe", "message"),
+    ("changes", "message"),
     [
         ({"learning_rat": 0.1}, "did you mean 'learning_rate'"),
         ({"learning_rate": "fast"}, "must be of type float"),
@@ -131,9 +136,9 @@ def test_a_checkpoint_with_code_is_refused_and_does_not_run(tmp_path, monkeypatc
         ({"use_rnn": True}, "is fixed to False"),
     ],
 )
-def test_bad_recipe_is_one_line(tmp_path, recipe, message):
+def test_bad_recipe_is_one_line(tmp_path, changes, message):
     with pytest.raises(UserError, match=message):
-        sf.make_config(training(tmp_path, **recipe))
+        recipe.make_config(training(tmp_path, **changes))
 
 
 def test_watchdog_gives_up_a_stalled_run(monkeypatch):
