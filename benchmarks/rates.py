@@ -1,15 +1,15 @@
 """How fast one core collects each domain, and how many bytes a step takes.
 
-Plays a few tasks of a domain for some seconds each, through the same rollout, schema and shards
-as the collection, and prints the rows that ``pipeline/data/measurements.json`` holds; with
-``--write`` they replace those there. Actions are random (the bot's in BabyAI), so that an
-expert's network has to be added: see ``expert_acts`` there.
+Plays tasks of a domain for some seconds each, through the same rollout, schema and shards
+as the collection. The policy is an untrained network of the size of an expert's, and the bot in
+BabyAI. With ``--write`` the rows that are printed go to ``pipeline/data/measurements.json``.
 
-    python -m benchmarks.rates --domain mujoco --seconds 10 --write
+    python -m benchmarks.rates --domain mujoco --seconds 1 --write
 """
 
 import argparse
 import datetime
+import itertools
 import platform
 import tempfile
 import time
@@ -17,97 +17,146 @@ from collections.abc import Iterator
 from functools import partial
 from importlib.resources import files
 from pathlib import Path
+from statistics import fmean
+from typing import Any
 
+import pyarrow as pa
+import torch
+
+from experts.bot import make_policy
+from experts.network import CONVOLUTIONS, Architecture, Network
+from experts.policy import NetworkPolicy
 from pipeline import schema
 from pipeline.domains import RL_DOMAINS, get_domain
-from pipeline.policies import RandomPolicy
 from pipeline.rollout import rollout
 from pipeline.seeds import env_seeds
 from pipeline.shards import write_shard
 from pipeline.stage import read_json, write_json
-from pipeline.tasks import get_task
-from pipeline.types import Episode, resolve
+from pipeline.tasks import tasks_of
+from pipeline.types import Domain, Policy, Task, VectorEnv
 
-TASKS = {
-    "mujoco": ("ant", "halfcheetah", "hopper", "humanoid", "pendulum", "pusher", "reacher"),
-    "metaworld": ("button-press", "assembly", "drawer-close", "reach", "sweep-into"),
-    "babyai": ("go-to-local", "open", "pickup", "synth", "boss-level", "go-to", "key-corridor"),
-    "atari": ("pong", "breakout", "freeway", "seaquest", "montezumarevenge", "asteroids"),
-}
+EVERY = {"mujoco": 1, "metaworld": 5, "babyai": 4, "atari": 4}
+"""Every how many tasks of the table one is measured."""
+UNITS = {"play": "steps/core-s", "size": "bytes/step", "episode": "steps/episode"}
+PER_SLOT = {"mujoco": 1, "metaworld": 4, "babyai": 10, "atari": 1}
+"""Episodes of each slot in a round."""
 SLOTS = {"mujoco": 16, "metaworld": 16, "babyai": 8, "atari": 4}
 
 
-def measure(task_id: str, seconds: float) -> tuple[int, int, float, int]:
+def measure(task: Task, seconds: float) -> tuple[int, int, float, int]:
     """(episodes, steps, core-seconds, bytes) of collecting one task for ``seconds`` of a core."""
-    task = get_task(task_id)
     domain = get_domain(task.domain)
-    make_envs = domain.expert_envs or domain.make_envs
-    assert make_envs is not None
-    policy = resolve(domain.policy)(task) if domain.expert_envs else RandomPolicy(0)
-    seeds = env_seeds(0, "rates", task.id, count=SLOTS[domain.name])
-    envs = make_envs(task, seeds)
-    start, counts = time.process_time(), [0, 0]
+    counts, spent = [0, 0], 0.0
 
-    def until_late() -> Iterator[Episode]:
-        keep = partial(schema.keep_observations, domain.name)
-        for episode in rollout(task.id, envs, policy, seeds, 10**6, keep=keep):
-            counts[0] += 1
-            counts[1] += len(episode)
-            yield episode
-            if time.process_time() - start > seconds:
+    def rounds() -> Iterator[pa.Table]:
+        # Whole rounds only: episodes that were begun and not finished would cost and not count.
+        nonlocal spent
+        for number in itertools.count():
+            envs, policy, seeds = start_round(task, domain, number)
+            start = time.process_time()
+            keep = partial(schema.keep_observations, domain.name)
+            for episode in rollout(task.id, envs, policy, seeds, PER_SLOT[domain.name], keep=keep):
+                counts[0] += 1
+                counts[1] += len(episode)
+                yield schema.to_table(domain.name, [episode], "name", "0" * 64)
+            spent += time.process_time() - start
+            envs.close()
+            if spent >= seconds:
                 return
 
     with tempfile.TemporaryDirectory() as folder:
         path = Path(folder) / "shard.parquet"
-        tables = (schema.to_table(domain.name, [e], "name", "0" * 64) for e in until_late())
-        write_shard(path, schema.arrow_schema(domain.name), tables)
+        write_shard(path, schema.arrow_schema(domain.name), rounds())
         size = path.stat().st_size
-    envs.close()
-    return counts[0], counts[1], time.process_time() - start, size
+    return counts[0], counts[1], spent, size
 
 
-def rows(domain: str, seconds: float) -> list[dict]:
-    """The measurements of one domain, as means over its tasks."""
+def start_round(task: Task, domain: Domain, number: int) -> tuple[VectorEnv, Policy, list[int]]:
+    """Environments with seeds of their own, and who plays in them."""
+    seeds = env_seeds(0, "rates", task.id, number, count=SLOTS[domain.name])
+    make_envs = domain.expert_envs or domain.make_envs
+    assert make_envs is not None
+    envs = make_envs(task, seeds)
+    return envs, make_policy(task) if domain.expert_envs else untrained(domain, envs), seeds
+
+
+def untrained(domain: Domain, envs: VectorEnv) -> NetworkPolicy:
+    """A network like an expert's, whose actions are all about equally likely."""
+    image, discrete = domain.modality == "image", hasattr(envs.action_space, "n")
+    architecture = Architecture(
+        observation=tuple(envs.observation_space.shape),
+        actions=int(envs.action_space.n if discrete else envs.action_space.shape[0]),
+        discrete=discrete,
+        convolutions=CONVOLUTIONS["convnet_atari"] if image else (),
+        layers=(512,) if image else (64, 64),
+        activation="relu" if image else "tanh",
+        subtract=0.0,
+        divide=255.0 if image else 1.0,
+        normalised=True,
+    )
+    return NetworkPolicy(Network(architecture), domain.observation, "sample", 0, "untrained", "")
+
+
+def rows(domain: str, seconds: float) -> list[dict[str, Any]]:
+    """The measurements of one domain: means over its tasks, each played for as long."""
+    machine = f"1 core, {platform.machine()}"
+    command = f"python -m benchmarks.rates --domain {domain} --seconds {seconds:g}"
+    found: dict[str, list[float]] = {"play": [], "size": [], "episode": []}
     measured = []
-    for name in TASKS[domain]:
-        measured.append(measure(f"{domain}-{name}", seconds))
-        episodes, steps, spent, size = measured[-1]
-        print(f"{name:20} {steps / spent:9.0f} steps/s {steps / episodes:7.1f} steps/episode "
-              f"{size / steps:7.1f} bytes/step")  # fmt: skip
-    count = len(measured)
-    values = [
-        # The same time for every task: the mean of seconds a step, not of steps a second.
-        ("play", count / sum(spent / steps for _, steps, spent, _ in measured), "steps/core-s"),
-        ("episode", sum(s / e for e, s, _, _ in measured) / count, "steps/episode"),
-        ("size", sum(size / steps for _, steps, _, size in measured) / count, "bytes/step"),
-    ]
-    return [
-        {
-            "quantity": f"{domain}.{name}",
-            "value": float(f"{value:.3g}"),
-            "unit": unit,
-            "machine": f"1 core, {platform.machine()}",
-            "date": datetime.date.today().isoformat(),
-            "command": f"python -m benchmarks.rates --domain {domain} --seconds {seconds:g}",
-        }
-        for name, value, unit in values
-    ]
+    tasks = tasks_of(domain)[:: EVERY[domain]]
+    measure(tasks[0], 0)  # the first use of each library takes longer
+    for task in tasks:
+        episodes, steps, spent, written = measure(task, seconds)
+        values = {"play": steps / spent, "size": written / steps, "episode": steps / episodes}
+        print(task.id, *(f"{value:.1f} {UNITS[name]}" for name, value in values.items()), sep="  ")
+        for name, value in values.items():
+            found[name].append(value)
+        if domain == "mujoco":  # its tasks differ too much for a mean: 3 to 376 dimensions
+            measured += [
+                record(f"{task.id}.{name}", values[name], UNITS[name], machine, command)
+                for name in ("play", "size")
+            ]
+    # Tasks play equally many steps, so what is averaged is seconds a step.
+    means = {"play": 1 / fmean(1 / rate for rate in found["play"]), "size": fmean(found["size"])}
+    if domain != "mujoco":  # there, random play falls over long before an expert
+        means["episode"] = fmean(found["episode"])
+    for name, value in means.items():
+        measured.append(record(f"{domain}.{name}", value, UNITS[name], machine, command))
+    return measured
+
+
+def record(quantity: str, value: float, unit: str, machine: str, command: str) -> dict[str, Any]:
+    """A row of ``measurements.json``, with three digits and today's date."""
+    return {
+        "quantity": quantity,
+        "value": float(f"{value:.3g}"),
+        "unit": unit,
+        "machine": machine,
+        "date": datetime.date.today().isoformat(),
+        "command": command,
+    }
+
+
+def write_measurements(rows: list[dict[str, Any]]) -> None:
+    """Put rows into ``measurements.json``, in the place of those of the same quantity."""
+    path = Path(str(files("pipeline") / "data" / "measurements.json"))
+    known = {row["quantity"]: row for row in [*read_json(path), *rows]}
+    write_json(path, [known[quantity] for quantity in sorted(known)])
 
 
 def main() -> None:
     """Measure one domain."""
     parser = argparse.ArgumentParser(description="Measure how fast a domain is collected.")
     parser.add_argument("--domain", required=True, choices=RL_DOMAINS)
-    parser.add_argument("--seconds", type=float, default=10, help="for each task")
+    parser.add_argument("--seconds", type=float, default=1, help="for each task")
     parser.add_argument("--write", action="store_true", help="into measurements.json")
     arguments = parser.parse_args()
-    new = {row["quantity"]: row for row in rows(arguments.domain, arguments.seconds)}
-    for row in new.values():
+    torch.set_num_threads(1)
+    measured = rows(arguments.domain, arguments.seconds)
+    for row in measured:
         print(row)
     if arguments.write:
-        path = Path(str(files("pipeline") / "data" / "measurements.json"))
-        old = read_json(path)
-        write_json(path, [new.pop(row["quantity"], row) for row in old] + list(new.values()))
+        write_measurements(measured)
 
 
 if __name__ == "__main__":

@@ -22,7 +22,6 @@ from pipeline.stage import run_stage
 
 SIZES = {"laptop": (192, 4), "small": (768, 12), "medium": (1024, 24), "large": (1536, 24)}
 """Preset -> hidden size and layers."""
-PUBLISHED_VOCABULARY = 50_257
 CORPUS_WEIGHT = 10
 """How often a corpus is drawn for every time an environment is (jat_facts: training recipe)."""
 HOUR = 3600.0
@@ -89,14 +88,23 @@ def episode_steps(tasks: Iterable[str], name: str, measured: Measurements) -> fl
     return sum(measured.get(f"{task}.episode", f"{name}.episode") for task in tasks)
 
 
+def playing_hours(task: str, name: str, steps: float, measured: Measurements) -> float:
+    """Core-hours in which an expert plays so many steps."""
+    return steps / measured.get(f"{task}.play", f"{name}.play") / HOUR
+
+
 def expert_cost(params: Params, name: str, measured: Measurements) -> Cost:
     """Training of the experts with source ``train``, and the gate's episodes of all."""
     domain = params.domain(name)
     expert = domain.expert
     trained = [task for task in domain.tasks if expert.source_of(task) == "train"]
     steps = sum(expert.steps_of(task) for task in trained)
-    gate = expert.gate_episodes * episode_steps(domain.tasks, name, measured)
-    playing = gate / measured.get(f"{name}.play") / HOUR
+    playing = sum(
+        playing_hours(
+            task, name, expert.gate_episodes * episode_steps([task], name, measured), measured
+        )
+        for task in domain.tasks
+    )
     training = steps / measured.get(f"{name}.train") / HOUR if trained else 0.0
     on_gpu = name == "atari" and trained  # the networks of the others are too small for one
     return Cost(
@@ -113,50 +121,44 @@ def expert_cost(params: Params, name: str, measured: Measurements) -> Cost:
 def collection_cost(params: Params, name: str, measured: Measurements) -> Cost:
     """The experts' episodes."""
     domain = params.domain(name)
-    lengths = episode_steps(domain.tasks, name, measured)
-    if domain.collect.episodes is not None:
-        episodes = float(domain.collect.episodes * len(domain.tasks))
-        steps = domain.collect.episodes * lengths
-    else:
-        steps = float((domain.collect.steps or 0) * len(domain.tasks))
-        episodes = steps * len(domain.tasks) / lengths
-    return Cost(
-        name,
-        "collection",
-        len(domain.tasks),
-        episodes,
-        steps,
-        steps * measured.get(f"{name}.size"),
-        steps / measured.get(f"{name}.play") / HOUR,
-    )
+    episodes = steps = size = hours = 0.0
+    for task in domain.tasks:
+        length = episode_steps([task], name, measured)
+        task_steps = domain.collect.steps or (domain.collect.episodes or 0) * length
+        episodes += domain.collect.episodes or task_steps / length
+        steps += task_steps
+        size += task_steps * measured.get(f"{task}.size", f"{name}.size")
+        hours += playing_hours(task, name, task_steps, measured)
+    return Cost(name, "collection", len(domain.tasks), episodes, steps, size, hours)
 
 
 def corpus_cost(name: str, corpus: TextCorpus | VisionCorpus, measured: Measurements) -> Cost:
     """One corpus: what is read of its source, and the share of it that is kept."""
     kind = f"{name}.{corpus.source.partition(':')[0]}"
-    if isinstance(corpus, TextCorpus):
-        read = measured.get(f"{corpus.name}.documents", f"{kind}.documents")
-        read = min(read, corpus.limit or math.inf) if not math.isnan(read) else corpus.limit or read
-        kept = read * measured.get(f"{corpus.name}.kept", f"{kind}.kept")
-    else:
-        read = kept = float(corpus.train + corpus.test)
+    if isinstance(corpus, VisionCorpus):
+        pictures = float(corpus.train + corpus.test)
+        size = pictures * measured.get(f"{kind}.size")
+        hours = pictures / measured.get(f"{kind}.rate") / HOUR
+        return Cost(name, f"corpus {corpus.name}", 1, pictures, bytes=size, cpu_hours=hours)
+    there = measured.get(f"{corpus.name}.documents", f"{kind}.documents")
+    read = there if corpus.limit is None else min(corpus.limit, there)
+    raw = read * measured.get(f"{corpus.name}.raw", f"{kind}.raw")
+    kept = measured.get(f"{corpus.name}.kept", f"{kind}.kept")
     return Cost(
         name,
         f"corpus {corpus.name}",
         1,
-        kept,
-        bytes=kept * measured.get(f"{corpus.name}.size", f"{kind}.size"),
-        cpu_hours=read / measured.get(f"{kind}.read") / HOUR,
+        read * kept,
+        bytes=raw * kept * measured.get("text.ratio"),
+        cpu_hours=raw / measured.get("text.rate") / HOUR,
     )
 
 
-def parameters(jat: Jat) -> int:
-    """Weights that every token passes: 12 h² a layer and the vocabulary's head."""
+def weights(jat: Jat) -> int:
+    """Weights of the transformer that every token passes: 12 h² a layer."""
     hidden, layers = SIZES[jat.preset]
     hidden = jat.model.get("hidden_size", hidden)
-    layers = jat.model.get("num_layers", layers)
-    vocabulary = jat.vocab_size if jat.tokenizer == "train" else PUBLISHED_VOCABULARY
-    return 12 * hidden**2 * layers + hidden * vocabulary
+    return 12 * hidden**2 * jat.model.get("num_layers", layers)
 
 
 def jat_cost(params: Params, measured: Measurements) -> Cost:
@@ -170,32 +172,36 @@ def jat_cost(params: Params, measured: Measurements) -> Cost:
     tokens = sum(
         draws[name] * jat.domain_batch_tokens.get(name, jat.batch_tokens) for name in DOMAINS
     ) / sum(draws.values())
-    operations = 6 * parameters(jat) * jat.steps * jat.accumulation * tokens
+    # The laptop's network is too small to keep a GPU busy.
+    gpu = math.inf if jat.preset == "laptop" else measured.get("jat.train_gpu")
+    operations = 6 * weights(jat) * jat.steps * jat.accumulation * tokens
     return Cost(
         "jat",
         "training",
         int(len(params.tasks) + len(params.text) + len(params.vision)),
         steps=jat.steps,
-        cpu_hours=operations / measured.get("jat.train") / HOUR,
-        gpu_hours=operations / measured.get("jat.train_gpu") / HOUR,
+        cpu_hours=operations / measured.get(f"jat.train.{jat.preset}", "jat.train.small") / HOUR,
+        gpu_hours=operations / gpu / HOUR,
     )
 
 
 def evaluation_cost(params: Params, name: str, measured: Measurements) -> Cost:
     """JAT's episodes: two tokens a step, each computed twice since windows are refilled."""
-    tasks = params.domain(name).tasks
+    tasks, preset = params.domain(name).tasks, params.jat.preset
     episodes = params.evaluation.domain_episodes.get(name, params.evaluation.episodes)
     steps = episodes * episode_steps(tasks, name, measured)
-    operations = 2 * 2 * 2 * parameters(params.jat) * steps
-    playing = steps / measured.get(f"{name}.play") / HOUR
+    operations = 2 * 2 * 2 * weights(params.jat) * steps
+    playing = sum(
+        playing_hours(task, name, episodes * episode_steps([task], name, measured), measured)
+        for task in tasks
+    )
     return Cost(
         name,
         "evaluation",
         len(tasks),
         episodes * len(tasks),
         steps,
-        cpu_hours=playing + operations / measured.get("jat.act") / HOUR,
-        gpu_hours=operations / measured.get("jat.act_gpu") / HOUR,
+        cpu_hours=playing + operations / measured.get(f"jat.act.{preset}", "jat.act.small") / HOUR,
     )
 
 
@@ -216,7 +222,7 @@ def show(params: Params, costs: list[Cost], measured: Measurements) -> None:
     table = Table(title=f"Profile '{params.profile}'", title_justify="left", header_style="bold")
     table.add_column("domain")
     table.add_column("stage")
-    for heading in ("tasks", "episodes", "steps", "disk", "CPU-hours", "or GPU-hours"):
+    for heading in ("tasks", "episodes", "steps", "disk", "CPU time", "or GPU time"):
         table.add_column(heading, justify="right")
     for name in dict.fromkeys(cost.domain for cost in costs):
         group = [cost for cost in costs if cost.domain == name]
@@ -230,15 +236,21 @@ def show(params: Params, costs: list[Cost], measured: Measurements) -> None:
     console = Console(width=None if sys.stdout.isatty() else 140)
     console.print(table)
     console.print(footer(params, costs))
-    sources = Table(title="Measured", title_justify="left", header_style="bold", box=None)
-    for heading in ("quantity", "value", "unit", "machine", "date", "how"):
-        sources.add_column(heading, justify="right" if heading == "value" else "left")
-    for row in measured.used.values():
-        sources.add_row(
-            row["quantity"], quantity(row["value"]), row["unit"], row["machine"], row["date"],
-            row["command"],
-        )  # fmt: skip
-    console.print(sources)
+    console.print("\n[bold]Measured[/]")
+    for (how, machine, day), rows in by_origin(measured.used.values()).items():
+        values = ", ".join(
+            f"{row['quantity']} {quantity(row['value'])} {row['unit']}" for row in rows
+        )
+        console.print(f"[bold]{how}[/] ({machine}, {day})", highlight=False)
+        console.print(f"  {values}", style="dim", highlight=False)
+
+
+def by_origin(rows: Iterable[dict[str, Any]]) -> dict[tuple[str, str, str], list[dict[str, Any]]]:
+    """(command, machine, date) -> the rows that come from it."""
+    origins: dict[tuple[str, str, str], list[dict[str, Any]]] = {}
+    for row in rows:
+        origins.setdefault((row["command"], row["machine"], row["date"]), []).append(row)
+    return origins
 
 
 def cells(cost: Cost) -> list[str]:
@@ -247,21 +259,31 @@ def cells(cost: Cost) -> list[str]:
         cost.stage,
         *(quantity(value) for value in (cost.tasks, cost.episodes, cost.steps)),
         quantity(cost.bytes, "B"),
-        quantity(cost.cpu_hours),
-        quantity(cost.gpu_hours),
+        duration(cost.cpu_hours),
+        duration(cost.gpu_hours),
     ]
 
 
 def footer(params: Params, costs: list[Cost]) -> str:
     """The profile in one sentence: time on its cores, with and without a GPU."""
-    cpu = total(costs, "", "").cpu_hours
     rest = [cost for cost in costs if not cost.gpu_hours]
-    gpu = total(costs, "", "").gpu_hours
-    return (
-        f"About {quantity(cpu / params.workers)} hours on {params.workers} cores without a GPU; "
-        f"or {quantity(gpu)} hours of one GPU and {quantity(total(rest, '', '').cpu_hours)} "
-        "CPU-hours beside it."
-    )
+    everything, beside = total(costs, "", ""), total(rest, "", "")
+    text = f"About {duration(everything.cpu_hours / params.workers)} on {params.workers} cores"
+    if everything.gpu_hours >= 1:
+        text += (
+            f" without a GPU; or {duration(everything.gpu_hours)} of one GPU and "
+            f"{duration(beside.cpu_hours)} of one core"
+        )
+    return f"{text}."
+
+
+def duration(hours: float) -> str:
+    """Hours as hours, minutes or seconds: 0.05 -> "3 min"."""
+    if math.isnan(hours) or not hours or hours >= 1:
+        return quantity(hours, "h")
+    if hours >= 1 / 60:
+        return f"{hours * 60:.0f} min"
+    return f"{max(1, hours * HOUR):.0f} s"
 
 
 def quantity(value: float, unit: str = "") -> str:

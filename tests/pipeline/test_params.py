@@ -7,10 +7,11 @@ import yaml
 from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 
-from pipeline.domains import RL_DOMAINS
+from experts.sample_factory import Training, make_config
+from pipeline.domains import RL_DOMAINS, get_domain
 from pipeline.errors import UserError
 from pipeline.params import Params, load_params
-from pipeline.tasks import tasks_of
+from pipeline.tasks import get_task, tasks_of
 
 ROOT = Path(__file__).parent.parent.parent
 PROFILES = sorted([*ROOT.glob("params.yaml"), *ROOT.glob("params/*.yaml")])
@@ -176,3 +177,17 @@ def test_any_mapping_loads_or_is_refused_in_one_line(
 def test_any_text_loads_or_is_refused(text: str, tmp_path_factory: pytest.TempPathFactory) -> None:
     with pytest.raises(UserError):
         load_params(write(tmp_path_factory.getbasetemp(), text.encode("utf8", "replace").decode()))
+
+
+@pytest.mark.parametrize("path", PROFILES, ids=lambda path: path.stem)
+def test_every_shipped_recipe_is_accepted(path: Path, tmp_path: Path) -> None:
+    params = load_params(path)
+    for name in ("mujoco", "metaworld", "atari"):
+        domain, expert = get_domain(name), params.domain(name).expert
+        trained = [task for task in params.domain(name).tasks if expert.source_of(task) == "train"]
+        assert domain.recipe is not None
+        for task in trained[:2]:
+            recipe = {**domain.recipe(get_task(task)), **expert.recipe_of(task)}
+            steps = expert.steps_of(task)
+            config = make_config(Training(task, steps, expert.envs, recipe, {}, 0, tmp_path))
+            assert config.train_for_env_steps == steps
