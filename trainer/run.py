@@ -3,13 +3,13 @@
 import argparse
 import hashlib
 import json
-import os
 import shutil
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
 import torch
+from accelerate import PartialState
 from transformers import TrainingArguments
 from transformers.trainer_utils import get_last_checkpoint
 
@@ -47,17 +47,19 @@ def main(params: Params, arguments: argparse.Namespace) -> None:
     """Train, or go on with a run that was stopped, and write the model's folder."""
     quiet()
     tasks = arguments.tasks or profile_tasks(params)
-    folder = dataset_folder(arguments.dataset, tasks)
     output: Path = arguments.output
-    key = run_key(params, tasks, folder)
-    if read_key(output / RECORD) == key:
-        log.info("train: '%s' is trained already with these settings and data", output)
-        return
-    parts = prepare(params.jat, params.seed, folder, tasks)
     work = output.with_name(f"{output.name}-training")
-    start_work(work, key)
+    with PartialState().main_process_first():  # the first one fetches and decodes for all
+        folder = dataset_folder(arguments.dataset, tasks)
+        key = run_key(params, tasks, folder)
+        if read_key(output / RECORD) == key:
+            log.info("train: '%s' is trained already with these settings and data", output)
+            return
+        parts = prepare(params.jat, params.seed, folder, tasks)
+        start_work(work, key)
+        checkpoint = last_checkpoint(work)
     trainer = make_trainer(params, parts, work)
-    trainer.train(resume_from_checkpoint=last_checkpoint(work))
+    trainer.train(resume_from_checkpoint=checkpoint)
     if trainer.is_world_process_zero():
         publish(trainer, parts, output, key)
         for checkpoint in work.glob("checkpoint-*"):
@@ -140,9 +142,8 @@ def context_of(settings: Jat, data: TaskData, config: JatConfig) -> int:
 
 def start_work(work: Path, key: str) -> None:
     """Make the folder of checkpoints; those of another run are deleted."""
-    if int(os.environ.get("RANK", "0")) == 0:
-        if work.exists() and read_key(work / "key.json") != key:
-            shutil.rmtree(work)
+    if read_key(work / "key.json") != key:
+        shutil.rmtree(work, ignore_errors=True)
         write_json(work / "key.json", {"key": key})
 
 
