@@ -9,7 +9,6 @@ from pathlib import Path
 from typing import Any
 
 import torch
-from accelerate import PartialState
 from transformers import TrainingArguments
 from transformers.trainer_utils import get_last_checkpoint
 
@@ -49,7 +48,8 @@ def main(params: Params, arguments: argparse.Namespace) -> None:
     tasks = arguments.tasks or profile_tasks(params)
     output: Path = arguments.output
     work = output.with_name(f"{output.name}-training")
-    with PartialState().main_process_first():  # the first one fetches and decodes for all
+    options = make_options(params, work)
+    with options.main_process_first():  # it fetches and decodes for all
         folder = dataset_folder(arguments.dataset, tasks)
         key = run_key(params, tasks, folder)
         if read_key(output / RECORD) == key:
@@ -58,7 +58,7 @@ def main(params: Params, arguments: argparse.Namespace) -> None:
         parts = prepare(params.jat, params.seed, folder, tasks)
         start_work(work, key)
         checkpoint = last_checkpoint(work)
-    trainer = make_trainer(params, parts, work)
+    trainer = make_trainer(params, parts, options)
     trainer.train(resume_from_checkpoint=checkpoint)
     if trainer.is_world_process_zero():
         publish(trainer, parts, output, key)
@@ -161,13 +161,13 @@ def last_checkpoint(work: Path) -> str | None:
     return None
 
 
-def make_trainer(params: Params, parts: Parts, work: Path) -> JatTrainer:
-    """The trainer of a run, with the published optimizer: AdamW, linear to 0."""
+def make_options(params: Params, work: Path) -> TrainingArguments:
+    """Transformers' arguments, with the published optimizer: AdamW, linear to 0."""
     settings = params.jat
     cuda = torch.cuda.is_available()
     if not cuda:
         torch.set_num_threads(params.workers)
-    arguments = TrainingArguments(
+    return TrainingArguments(
         output_dir=str(work),
         max_steps=settings.steps,
         per_device_train_batch_size=1,
@@ -177,6 +177,7 @@ def make_trainer(params: Params, parts: Parts, work: Path) -> JatTrainer:
         warmup_steps=round(settings.warmup * settings.steps),
         weight_decay=settings.weight_decay,
         max_grad_norm=settings.max_grad_norm,
+        use_cpu=not cuda,
         bf16=settings.precision == "bfloat16",
         seed=params.seed,
         # At a point of the curve, so that no loss is lost between the two on a resume.
@@ -191,17 +192,22 @@ def make_trainer(params: Params, parts: Parts, work: Path) -> JatTrainer:
         dataloader_num_workers=min(params.workers, 8) if cuda else 0,
         ddp_find_unused_parameters=True,
     )
+
+
+def make_trainer(params: Params, parts: Parts, options: TrainingArguments) -> JatTrainer:
+    """The trainer of a run, with its plan of micro-batches."""
+    settings = params.jat
     weights = task_weights(parts.sources, settings.sampling, settings.temperature, settings.weights)
     domains = sorted({source.domain for source in parts.sources})
     budgets = {
         name: settings.domain_batch_tokens.get(name, settings.batch_tokens) for name in domains
     }
-    count = settings.steps * settings.accumulation * arguments.world_size
+    count = settings.steps * settings.accumulation * options.world_size
     plan = Plan(parts.sources, weights, budgets, count, params.seed)
-    trainer = JatTrainer(parts.model, arguments, plan)
+    trainer = JatTrainer(parts.model, options, plan)
     trainer.add_callback(GradientGuard())
     trainer.add_callback(Progress(plan.count_tokens()[0] / settings.steps))
-    trainer.add_callback(Curve(work / CURVE, domains))
+    trainer.add_callback(Curve(Path(options.output_dir) / CURVE, domains))
     return trainer
 
 
