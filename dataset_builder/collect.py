@@ -184,7 +184,8 @@ def finished(unit: Unit) -> Record | None:
         return None
     record = read_json(mark)
     as_wanted = (
-        record["fingerprint"] == unit.job.fingerprint
+        isinstance(record, dict)
+        and record.get("fingerprint") == unit.job.fingerprint
         and len(record["seeds"]) == unit.slots
         and unit.path.exists()
         and unit.path.stat().st_size == record["bytes"]

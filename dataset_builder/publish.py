@@ -24,30 +24,31 @@ def main(params: Params, arguments: argparse.Namespace) -> None:
     kind, _, target = params.publish.to.partition(":")
     where = to_folder(folder, Path(target)) if kind == "folder" else to_hub(folder, target)
     sums = {
-        f"{content['task']}/{entry['file']}": entry["sha256"]
-        for content in contents
+        f"{name}/{entry['file']}": entry["sha256"]
+        for name, content in contents.items()
         for entry in content["files"]
     }
     write_json(RECORD, {"to": params.publish.to, **where, "sha256": sums})
     log.info("published to %s", params.publish.to)
 
 
-def read_contents(folder: Path) -> list[dict[str, Any]]:
-    """The manifests of a dataset's configurations; UserError if it has none."""
-    contents = [
-        manifest.read_manifest(path.parent) for path in sorted(folder.glob(f"*/{manifest.NAME}"))
-    ]
+def read_contents(folder: Path) -> dict[str, dict[str, Any]]:
+    """Configuration -> its manifest; UserError if the dataset has none."""
+    contents = {
+        path.parent.name: manifest.read_manifest(path.parent)
+        for path in sorted(folder.glob(f"*/{manifest.NAME}"))
+    }
     if not contents or not (folder / "README.md").is_file():
         raise UserError(f"'{folder}' holds no dataset: run `python -m dataset_builder.build`")
     return contents
 
 
-def file_problems(folder: Path, contents: list[dict[str, Any]]) -> list[str]:
+def file_problems(folder: Path, contents: dict[str, dict[str, Any]]) -> list[str]:
     """One line for each file that is not as its manifest says."""
     return [
         problem
-        for content in contents
-        for problem in manifest.file_problems(folder / content["task"], content["files"])
+        for name, content in contents.items()
+        for problem in manifest.file_problems(folder / name, content["files"])
     ]
 
 
@@ -113,7 +114,12 @@ def to_hub(folder: Path, repository: str) -> dict[str, Any]:
     Configurations that the dataset no longer has are deleted in the same commit.
     """
     from huggingface_hub import HfApi
-    from huggingface_hub.errors import HFValidationError, HTTPError
+
+    # The package of the Hub's HTTP client changes its name between releases.
+    from huggingface_hub.errors import (
+        HFValidationError,
+        HTTPError,  # pyright: ignore[reportPrivateImportUsage]
+    )
 
     api = HfApi()
     try:

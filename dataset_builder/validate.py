@@ -83,6 +83,8 @@ def check(unit: Unit) -> list[str]:
     try:
         content = manifest.read_manifest(unit.folder)
         problems = manifest.file_problems(unit.folder, content["files"])
+        if content["task"] != unit.folder.name:
+            problems.append(f"{unit.folder / manifest.NAME}: is about '{content['task']}'")
         known = {entry["file"] for entry in content["files"]} | {manifest.NAME, STATISTICS}
         problems += [
             f"{path}: not in the manifest"
@@ -97,6 +99,8 @@ def check(unit: Unit) -> list[str]:
         return problems
     except UserError as error:
         return [str(error)]
+    except (KeyError, TypeError) as error:
+        return [f"{unit.folder / manifest.NAME}: lacks what a manifest has ({error!r})"]
 
 
 def content_problems(folder: Path, content: dict[str, Any]) -> Iterator[str]:

@@ -168,6 +168,15 @@ def test_files_are_checked_against_the_manifest(dataset: Path) -> None:
     assert f"{dataset / 'README.md'}: missing" in lines
 
 
+def test_a_manifest_of_something_else_is_found(dataset: Path) -> None:
+    content = read_json(dataset / "mujoco-pendulum/manifest.json")
+    write_json(dataset / "mujoco-pendulum/manifest.json", {**content, "task": "mujoco-ant"})
+    write_json(dataset / "atari-pong/manifest.json", {"files": []})
+    lines = "\n".join(find_problems(dataset))
+    assert "mujoco-pendulum/manifest.json: is about 'mujoco-ant'" in lines
+    assert "atari-pong/manifest.json: lacks what a manifest has (KeyError('task'))" in lines
+
+
 def test_the_program_prints_a_line_a_problem_and_exits_with_2(dataset: Path) -> None:
     def program() -> subprocess.CompletedProcess:
         command = [sys.executable, "-m", "dataset_builder.validate", str(dataset), "--replay", "1"]
