@@ -1,5 +1,6 @@
 """One function over many units of work with Ray: progress, retries, a summary of failures."""
 
+import logging
 import os
 from collections.abc import Callable, Sequence
 from typing import Any, TypeVar
@@ -48,6 +49,7 @@ def fan_out(
 
 
 def _attempt(function: Callable[[Any], Any], unit: Any, retries: int) -> tuple[bool, Any]:
+    reason = ""
     for attempt in range(retries + 1):
         try:
             return True, function(unit)
@@ -75,6 +77,7 @@ def _with_ray(
     retries: int,
 ) -> list[tuple[bool, Any]]:
     import ray
+    from ray.exceptions import RayError
 
     started_here = not ray.is_initialized()
     if started_here:
@@ -88,7 +91,7 @@ def _with_ray(
             (done,), _ = ray.wait(list(pending), num_returns=1)
             try:
                 outcome = ray.get(done)
-            except ray.exceptions.RayError as error:
+            except RayError as error:
                 outcome = (False, _reason(error))
             outcomes[pending.pop(done)] = outcome
         return outcomes
@@ -106,9 +109,11 @@ def start_ray(workers: int) -> None:
     environment = {"env_vars": {"OMP_NUM_THREADS": "1", "MKL_NUM_THREADS": "1"}}
     try:
         if os.environ.get("RAY_ADDRESS"):
-            ray.init(logging_level="ERROR", log_to_driver=False, runtime_env=environment)
+            ray.init(logging_level=logging.ERROR, log_to_driver=False, runtime_env=environment)
         else:
-            ray.init(num_cpus=workers, logging_level="ERROR", runtime_env=environment, **quiet)
+            ray.init(
+                num_cpus=workers, logging_level=logging.ERROR, runtime_env=environment, **quiet
+            )
     except ConnectionError as error:
         raise UserError(
             f"no Ray cluster at RAY_ADDRESS={os.environ.get('RAY_ADDRESS')} "

@@ -18,6 +18,7 @@ from typing import Any
 
 from pipeline.domains import DOMAINS, RL_DOMAINS
 from pipeline.params import Jat, Params, TextCorpus, VisionCorpus
+from pipeline.quantities import duration, quantity
 from pipeline.stage import run_stage
 
 SIZES = {"laptop": (192, 4), "small": (768, 12), "medium": (1024, 24), "large": (1536, 24)}
@@ -61,10 +62,10 @@ class Measurements:
 
     def get(self, *quantities: str) -> float:
         """The value of the first of these quantities that was measured, ``nan`` if none was."""
-        for quantity in quantities:
-            if quantity in self.rows:
-                self.used[quantity] = self.rows[quantity]
-                return float(self.rows[quantity]["value"])
+        for name in quantities:
+            if name in self.rows:
+                self.used[name] = self.rows[name]
+                return float(self.rows[name]["value"])
         return math.nan
 
 
@@ -275,29 +276,6 @@ def footer(params: Params, costs: list[Cost]) -> str:
             f"{duration(beside.cpu_hours)} of one core"
         )
     return f"{text}."
-
-
-def duration(hours: float) -> str:
-    """Hours as hours, minutes or seconds: 0.05 -> "3 min"."""
-    if math.isnan(hours) or not hours or hours >= 1:
-        return quantity(hours, "h")
-    if hours >= 1 / 60:
-        return f"{hours * 60:.0f} min"
-    return f"{max(1, hours * HOUR):.0f} s"
-
-
-def quantity(value: float, unit: str = "") -> str:
-    """Three digits with a decimal prefix: 1234567 -> "1.23 M", 0 -> "–", nan -> "?"."""
-    if math.isnan(value):
-        return "?"
-    if not value:
-        return "–"
-    for scale, prefix in ((1e12, "T"), (1e9, "G"), (1e6, "M"), (1e4, "k")):
-        if abs(value) >= scale:
-            divisor = 1e3 if prefix == "k" else scale
-            return f"{value / divisor:.3g} {prefix}{unit}"
-    text = f"{value:.0f}" if value >= 100 or float(value).is_integer() else f"{value:.2g}"
-    return f"{text} {unit}".strip()
 
 
 def main(params: Params, arguments: argparse.Namespace) -> None:

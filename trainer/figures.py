@@ -1,14 +1,17 @@
-"""Figures as SVG that takes its colours from the page: light, dark, no scripts."""
+"""Figures that take their colours from the page: lines as SVG, bars as positions in per cent."""
 
 import math
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass
+from typing import Any
 
 from markupsafe import Markup, escape
 
 WIDTH, HEIGHT = 320, 190
 LEFT, RIGHT, TOP, BOTTOM = 46, 12, 10, 26
 Points = Sequence[tuple[float, float]]
+Row = dict[str, Any]
+"""Of a bar figure: label, value, low, high, mark, colour."""
 
 
 @dataclass(frozen=True)
@@ -62,10 +65,10 @@ def line_chart(
     x_name: str,
     logarithmic: bool = False,
 ) -> Markup:
-    """An SVG with axes and one line a series; ``logarithmic`` applies to y, if all y > 0."""
+    """An SVG with axes and one line a series; ``logarithmic`` applies to y, if all y > 1e-9."""
     ys = [y for line in series for _, y in line.points] + [level.y for level in levels]
     x_high = max(x for line in series for x, _ in line.points) or 1.0
-    logarithmic = logarithmic and min(ys) > 0
+    logarithmic = logarithmic and min(ys) > 1e-9
     low, high = min(ys), max(ys)
     if not high - low > 1e-9 * max(abs(high), abs(low)):
         low, high = (low / 2, high * 2) if logarithmic else (low - 0.5, high + 0.5)
@@ -102,7 +105,12 @@ def line_chart(
     )
 
 
-def _axes(ticks: Sequence[float], at, x_high: float, x_name: str) -> str:
+def _axes(
+    ticks: Sequence[float],
+    at: Callable[[float, float], tuple[float, float]],
+    x_high: float,
+    x_name: str,
+) -> str:
     parts = []
     for tick in ticks:
         y = at(0, tick)[1]
@@ -120,3 +128,42 @@ def _axes(ticks: Sequence[float], at, x_high: float, x_name: str) -> str:
         f'text-anchor="end">{short(x_high)}</text>'
     )
     return "".join(parts)
+
+
+def bars(rows: Sequence[Row]) -> list[Row]:
+    """Rows with positions in per cent of the width; what lies outside -0.25 … 1.5 is cut."""
+    numbers = [row[key] for row in rows for key in ("value", "low", "high", "mark")]
+    known = [value for value in numbers if value is not None and math.isfinite(value)]
+    left = max(min([0.0, *known]), -0.25)
+    right = min(max([1.05, *known]), 1.5)
+
+    def at(value: float) -> float:
+        return round(100 * (min(max(value, left), right) - left) / (right - left), 2)
+
+    placed = []
+    for row in rows:
+        value, low, high, mark = row["value"], row["low"], row["high"], row["mark"]
+        ends = (0.0, 0.0) if value is None else tuple(sorted((at(0), at(value))))
+        whisker = (None, None) if low is None or high is None else (at(low), at(high))
+        placed.append(
+            {
+                **row,
+                "left": ends[0],
+                "width": round(ends[1] - ends[0], 2),
+                "low": whisker[0],
+                "span": None if whisker[1] is None else round(whisker[1] - whisker[0], 2),
+                "mark": None if mark is None else at(mark),
+                "one": at(1),
+                "number": "–" if value is None else f"{value:.2f}",
+                "text": bar_text(row),
+            }
+        )
+    return placed
+
+
+def bar_text(row: Row) -> str:
+    """What a bar says when it is pointed at."""
+    text = "no score" if row["value"] is None else f"{row['value']:.3f}"
+    if row["low"] is not None and row["high"] is not None:
+        text += f" (95 %: {row['low']:.3f} to {row['high']:.3f})"
+    return text if row["mark"] is None else f"{text}, published {row['mark']:.2f}"

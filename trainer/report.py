@@ -9,17 +9,18 @@ import base64
 import io
 import math
 import sys
-from collections.abc import Iterable, Sequence
+from collections.abc import Iterable
 from importlib.resources import files
 from typing import Any
 
 from pipeline import paths
 from pipeline.domains import RL_DOMAINS
 from pipeline.params import Params
+from pipeline.quantities import quantity
 from pipeline.shards import read_rows
 from pipeline.stage import run_stage, write_atomic
 from pipeline.tasks import get_task
-from trainer.figures import Level, Series, line_chart, short
+from trainer.figures import Level, Row, Series, bars, line_chart, short
 from trainer.results import CorpusResult, Results, TaskResult, load_results
 
 TITLES = {"mujoco": "MuJoCo", "metaworld": "Meta-World", "babyai": "BabyAI", "atari": "Atari",
@@ -106,10 +107,6 @@ def group(params: Params, results: Results, name: str) -> dict[str, Any]:
     }
 
 
-Row = dict[str, Any]
-"""Of a bar figure: label, value, low, high, mark, colour."""
-
-
 def task_row(task: TaskResult) -> Row:
     """A task's normalised score beside the published one."""
     low, high = task.interval() or (None, None)
@@ -140,45 +137,6 @@ def aggregate_bars(results: Results) -> list[Row]:
                 }
             )
     return bars(rows)
-
-
-def bars(rows: Sequence[Row]) -> list[Row]:
-    """Rows with positions in per cent of the width; what lies outside -0.25 … 1.5 is cut."""
-    numbers = [row[key] for row in rows for key in ("value", "low", "high", "mark")]
-    known = [value for value in numbers if value is not None and math.isfinite(value)]
-    left = max(min([0.0, *known]), -0.25)
-    right = min(max([1.05, *known]), 1.5)
-
-    def at(value: float) -> float:
-        return round(100 * (min(max(value, left), right) - left) / (right - left), 2)
-
-    placed = []
-    for row in rows:
-        value, low, high, mark = row["value"], row["low"], row["high"], row["mark"]
-        ends = sorted((at(0), at(value))) if value is not None else (0, 0)
-        interval = low is not None and high is not None
-        placed.append(
-            {
-                **row,
-                "left": ends[0],
-                "width": round(ends[1] - ends[0], 2),
-                "low": at(low) if interval else None,
-                "span": round(at(high) - at(low), 2) if interval else None,
-                "mark": None if mark is None else at(mark),
-                "one": at(1),
-                "number": "–" if value is None else f"{value:.2f}",
-                "text": bar_text(row),
-            }
-        )
-    return placed
-
-
-def bar_text(row: Row) -> str:
-    """What a bar says when it is pointed at."""
-    text = "no score" if row["value"] is None else f"{row['value']:.3f}"
-    if row["low"] is not None and row["high"] is not None:
-        text += f" (95 %: {row['low']:.3f} to {row['high']:.3f})"
-    return text if row["mark"] is None else f"{text}, published {row['mark']:.2f}"
 
 
 def expert_curves(tasks: Iterable[TaskResult]) -> list[dict[str, Any]]:
@@ -267,11 +225,7 @@ def count(value: float) -> str:
 
 def size(value: float) -> str:
     """Bytes with a decimal prefix."""
-    return (
-        f"{value:,.0f} B"
-        if value < 1000
-        else f"{short(value)}B".replace("k", " k").replace("M", " M").replace("G", " G")
-    )
+    return quantity(value, "B")
 
 
 def print_table(results: Results) -> None:

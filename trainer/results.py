@@ -60,11 +60,12 @@ class TaskResult:
 
     def interval(self) -> tuple[float, float] | None:
         """Normal 95 % confidence interval of ``normalised()``."""
-        if self.jat is None or self.normalised() is None:
+        middle = self.normalised()
+        if self.jat is None or middle is None:
             return None
         span = self.jat["measured"]["expert"] - self.jat["measured"]["random"]
         error = 1.96 * self.jat["std"] / math.sqrt(self.jat["episodes"]) / span
-        return self.normalised() - error, self.normalised() + error
+        return middle - error, middle + error
 
 
 @dataclass(frozen=True)
@@ -75,7 +76,8 @@ class CorpusResult:
     domain: str
     read: int
     kept: int
-    bytes: int
+    size: int
+    """Bytes of what is kept: of the texts, or of the encoded pictures."""
     dropped: dict[str, int]
     """Documents or pictures by the reason of their removal, most frequent first."""
     score: dict[str, float] | None

@@ -7,7 +7,7 @@ import yaml
 from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 
-from experts.sample_factory import Training, make_config
+from experts.recipe import Training, make_config
 from pipeline.domains import RL_DOMAINS, get_domain
 from pipeline.errors import UserError
 from pipeline.params import Params, load_params

@@ -19,7 +19,7 @@ from pipeline.stage import write_atomic, write_json
 from pipeline.tasks import all_tasks, get_task
 from pipeline.types import Episode
 from trainer import report
-from trainer.figures import Series, decades, line_chart, nice_ticks, short
+from trainer.figures import Series, bars, decades, line_chart, nice_ticks, short
 from trainer.results import load_results, published_scores
 
 PARAMS = Params.model_validate(
@@ -211,7 +211,7 @@ def test_bars_stay_on_the_page() -> None:
         {**row, "value": -3.0, "low": None, "high": None, "mark": None},
         {**row, "value": None, "low": None, "high": None, "mark": 1.0},
     ]
-    for bar in report.bars(rows):
+    for bar in bars(rows):
         assert 0 <= bar["left"] <= bar["left"] + bar["width"] <= 100
         assert bar["low"] is None or 0 <= bar["low"] <= bar["low"] + bar["span"] <= 100
 
