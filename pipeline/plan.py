@@ -84,37 +84,40 @@ def plan(params: Params, measured: Measurements) -> list[Cost]:
     return [*costs, jat_cost(params, measured)]
 
 
-def episode_steps(tasks: Iterable[str], name: str, measured: Measurements) -> float:
-    """Steps of one episode of each task, summed."""
-    return sum(measured.get(f"{task}.episode", f"{name}.episode") for task in tasks)
+def episode_steps(task: str, name: str, measured: Measurements) -> float:
+    """Steps of one episode of a task; its own measurement comes before its domain's."""
+    return measured.get(f"{task}.episode", f"{name}.episode")
 
 
-def playing_hours(task: str, name: str, steps: float, measured: Measurements) -> float:
-    """Core-hours in which an expert plays so many steps."""
-    return steps / measured.get(f"{task}.play", f"{name}.play") / HOUR
+def playing_hours(
+    tasks: Iterable[str], name: str, episodes: float, measured: Measurements
+) -> float:
+    """Core-hours in which experts play so many episodes of each task."""
+    return sum(
+        episodes
+        * episode_steps(task, name, measured)
+        / measured.get(f"{task}.play", f"{name}.play")
+        / HOUR
+        for task in tasks
+    )
 
 
 def expert_cost(params: Params, name: str, measured: Measurements) -> Cost:
-    """Training of the experts with source ``train``, and the gate's episodes of all."""
+    """Training of the experts with source ``train``, and the gate's episodes of all but bots."""
     domain = params.domain(name)
     expert = domain.expert
     trained = [task for task in domain.tasks if expert.source_of(task) == "train"]
+    scored = [task for task in domain.tasks if expert.source_of(task) != "bot"]
     steps = sum(expert.steps_of(task) for task in trained)
-    playing = sum(
-        playing_hours(
-            task, name, expert.gate_episodes * episode_steps([task], name, measured), measured
-        )
-        for task in domain.tasks
-    )
     training = steps / measured.get(f"{name}.train") / HOUR if trained else 0.0
     on_gpu = name == "atari" and trained  # the networks of the others are too small for one
     return Cost(
         name,
         "experts",
         len(trained),
-        expert.gate_episodes * len(domain.tasks),
+        expert.gate_episodes * len(scored),
         steps,
-        cpu_hours=training + playing,
+        cpu_hours=training + playing_hours(scored, name, expert.gate_episodes, measured),
         gpu_hours=steps / measured.get(f"{name}.train_gpu") / HOUR if on_gpu else 0.0,
     )
 
@@ -124,12 +127,12 @@ def collection_cost(params: Params, name: str, measured: Measurements) -> Cost:
     domain = params.domain(name)
     episodes = steps = size = hours = 0.0
     for task in domain.tasks:
-        length = episode_steps([task], name, measured)
-        task_steps = domain.collect.steps or (domain.collect.episodes or 0) * length
-        episodes += domain.collect.episodes or task_steps / length
-        steps += task_steps
-        size += task_steps * measured.get(f"{task}.size", f"{name}.size")
-        hours += playing_hours(task, name, task_steps, measured)
+        length = episode_steps(task, name, measured)
+        wanted = domain.collect.episodes or (domain.collect.steps or 0) / length
+        episodes += wanted
+        steps += wanted * length
+        size += wanted * length * measured.get(f"{task}.size", f"{name}.size")
+        hours += playing_hours([task], name, wanted, measured)
     return Cost(name, "collection", len(domain.tasks), episodes, steps, size, hours)
 
 
@@ -190,19 +193,16 @@ def evaluation_cost(params: Params, name: str, measured: Measurements) -> Cost:
     """JAT's episodes: two tokens a step, each computed twice since windows are refilled."""
     tasks, preset = params.domain(name).tasks, params.jat.preset
     episodes = params.evaluation.domain_episodes.get(name, params.evaluation.episodes)
-    steps = episodes * episode_steps(tasks, name, measured)
+    steps = episodes * sum(episode_steps(task, name, measured) for task in tasks)
     operations = 2 * 2 * 2 * weights(params.jat) * steps
-    playing = sum(
-        playing_hours(task, name, episodes * episode_steps([task], name, measured), measured)
-        for task in tasks
-    )
+    acting = operations / measured.get(f"jat.act.{preset}", "jat.act.small") / HOUR
     return Cost(
         name,
         "evaluation",
         len(tasks),
         episodes * len(tasks),
         steps,
-        cpu_hours=playing + operations / measured.get(f"jat.act.{preset}", "jat.act.small") / HOUR,
+        cpu_hours=acting + playing_hours(tasks, name, episodes, measured),
     )
 
 
