@@ -108,7 +108,10 @@ def main() -> None:
     gpu = "" if device == "cpu" else "_gpu"
     machine = f"1 core, {platform.machine()}" if device == "cpu" else torch.cuda.get_device_name()
     unit = "operations/core-s" if device == "cpu" else "operations/GPU-s"
-    command = f"python -m benchmarks.jat_speed --preset {preset} --device {device}"
+    command = (
+        f"python -m benchmarks.jat_speed --preset {preset} --device {device} "
+        f"--rows {arguments.rows} --seconds {seconds:g}"
+    )
     rows = [
         record(f"jat.train{gpu}.{preset}", train, unit, machine, command),
         record(f"jat.act{gpu}.{preset}", act, unit, machine, command),
