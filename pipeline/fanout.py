@@ -11,6 +11,9 @@ from pipeline.stage import log, progress
 Unit = TypeVar("Unit")
 Result = TypeVar("Result")
 
+START_ATTEMPTS = 3
+"""Ray waits 30 s for its own processes, which a busy machine may not meet the first time."""
+
 
 def fan_out(
     function: Callable[[Unit], Result],
@@ -105,17 +108,28 @@ def start_ray(workers: int) -> None:
     import ray
 
     os.environ.setdefault("RAY_ACCEL_ENV_VAR_OVERRIDE_ON_ZERO", "0")
-    quiet: dict[str, Any] = {"include_dashboard": False, "log_to_driver": False}
-    environment = {"env_vars": {"OMP_NUM_THREADS": "1", "MKL_NUM_THREADS": "1"}}
-    try:
-        if os.environ.get("RAY_ADDRESS"):
-            ray.init(logging_level=logging.ERROR, log_to_driver=False, runtime_env=environment)
-        else:
-            ray.init(
-                num_cpus=workers, logging_level=logging.ERROR, runtime_env=environment, **quiet
-            )
-    except ConnectionError as error:
-        raise UserError(
-            f"no Ray cluster at RAY_ADDRESS={os.environ.get('RAY_ADDRESS')} "
-            f"({str(error).splitlines()[0]}): start one, or unset RAY_ADDRESS"
-        ) from None
+    address = os.environ.get("RAY_ADDRESS")
+    settings: dict[str, Any] = {
+        "logging_level": logging.ERROR,
+        "log_to_driver": False,
+        "runtime_env": {"env_vars": {"OMP_NUM_THREADS": "1", "MKL_NUM_THREADS": "1"}},
+    }
+    if not address:
+        settings |= {"num_cpus": workers, "include_dashboard": False}
+    for attempt in range(START_ATTEMPTS):
+        try:
+            ray.init(**settings)
+            return
+        except ConnectionError as error:
+            raise UserError(
+                f"no Ray cluster at RAY_ADDRESS={address} ({_reason(error)}): "
+                "start one, or unset RAY_ADDRESS"
+            ) from None
+        except Exception as error:  # Ray has no class of its own for a start that took too long
+            ray.shutdown()
+            if "timed out during startup" not in str(error) or attempt + 1 == START_ATTEMPTS:
+                raise UserError(
+                    f"Ray does not start here ({_reason(error)}): "
+                    "free the machine, or set 'workers: 1' to do without it"
+                ) from None
+            log.info("Ray took too long to start on this busy machine: once more")
