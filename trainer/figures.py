@@ -70,7 +70,7 @@ def line_chart(
     x_high = max(x for line in series for x, _ in line.points) or 1.0
     logarithmic = logarithmic and min(ys) > 1e-9
     low, high = min(ys), max(ys)
-    if not high - low > 1e-9 * max(abs(high), abs(low)):
+    if high - low <= 1e-9 * max(1e-3, abs(high), abs(low)):
         low, high = (low / 2, high * 2) if logarithmic else (low - 0.5, high + 0.5)
     ticks = decades(low, high) if logarithmic else nice_ticks(low, high)
     bend = math.log10 if logarithmic else float

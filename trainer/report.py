@@ -95,26 +95,24 @@ def group(params: Params, results: Results, name: str) -> dict[str, Any]:
             {
                 **vars(task),
                 "source": source(task.id),
-                "normalised": task.normalised(),
-                "by_published": task.normalised("published"),
+                "by_ours": task.jat["normalised"] if task.jat else None,
+                "by_the_papers": task.jat["published"]["normalised"] if task.jat else None,
             }
             for task in tasks
         ],
-        "excluded": [
-            get_task(id).title for id in results.aggregates.get(name, {}).get("excluded", [])
-        ],
+        "by_the_papers": [task.title for task in tasks if task.by_the_papers],
         "bars": bars([task_row(task) for task in tasks]),
     }
 
 
 def task_row(task: TaskResult) -> Row:
     """A task's normalised score beside the published one."""
-    low, high = task.interval() or (None, None)
+    score = task.normalised
     return {
         "label": task.title,
-        "value": task.normalised(),
-        "low": low,
-        "high": high,
+        "value": score.get("normalised"),
+        "low": score.get("normalised_low"),
+        "high": score.get("normalised_high"),
         "mark": task.published_jat.normalised if task.published_jat else None,
         "colour": task.domain,
     }
@@ -262,7 +260,8 @@ def print_table(results: Results) -> None:
 def table_cells(task: TaskResult) -> list[str]:
     """One row of the terminal's table."""
     expert, episodes, jat, paper = task.expert, task.episodes, task.jat, task.published_jat
-    score, by_published = task.normalised(), task.normalised("published")
+    score = jat["normalised"] if jat else None
+    by_published = jat["published"]["normalised"] if jat else None
     colours = {"expert": "green", "weak": "yellow", "failed": "red"}
     verdict = (
         f"[{colours.get(expert['verdict'], 'white')}]{expert['verdict']}[/]" if expert else "–"

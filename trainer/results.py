@@ -5,7 +5,6 @@ Only files are read. A stage that has not run leaves ``None`` in its fields and 
 """
 
 import csv
-import math
 from collections.abc import Iterable
 from dataclasses import dataclass, field
 from functools import lru_cache
@@ -51,21 +50,21 @@ class TaskResult:
     episodes: dict[str, Any] | None
     """The manifest's totals: rows, steps, bytes; ``dropped``, their sum; ``mean`` return."""
     jat: dict[str, Any] | None
-    """JAT's row of ``scores.json``: mean, std, episodes, success; measured and published, each
-    with random, expert and normalised."""
+    """JAT's row of ``scores.json``: mean, std, episodes; normalised, normalised_low and
+    normalised_high by our expert, and again under ``published`` by the paper's."""
 
-    def normalised(self, reference: str = "measured") -> float | None:
-        """JAT's score on the scale of our expert, or of the ``published`` one."""
-        return self.jat[reference]["normalised"] if self.jat else None
+    @property
+    def normalised(self) -> dict[str, float | None]:
+        """JAT's normalised, normalised_low and normalised_high: by our expert where that is
+        better than random play, by the paper's otherwise."""
+        if self.jat is None:
+            return {}
+        return self.jat["published"] if self.by_the_papers else self.jat
 
-    def interval(self) -> tuple[float, float] | None:
-        """Normal 95 % confidence interval of ``normalised()``."""
-        middle = self.normalised()
-        if self.jat is None or middle is None:
-            return None
-        span = self.jat["measured"]["expert"] - self.jat["measured"]["random"]
-        error = 1.96 * self.jat["std"] / math.sqrt(self.jat["episodes"]) / span
-        return middle - error, middle + error
+    @property
+    def by_the_papers(self) -> bool:
+        """Whether ``normalised`` has to go by the paper's expert."""
+        return self.jat is not None and self.jat["normalised"] is None
 
 
 @dataclass(frozen=True)
@@ -99,7 +98,7 @@ class Results:
     losses: dict[str, Points]
     """Curve -> (optimizer step, loss); ``loss`` is the mean over all domains."""
     aggregates: dict[str, dict[str, Any]]
-    """Domain -> iqm, low, high (where there are any) and excluded tasks, by our experts."""
+    """Domain -> iqm, low, high: by our experts, or by the paper's where ours are of no use."""
     missing: list[str] = field(default_factory=list)
     """What has not run, in words."""
 
@@ -139,7 +138,10 @@ def load_results(params: Params) -> Results:
         optional_json(paths.METRICS / "dataset.json"),
         optional_json(paths.METRICS / "jat.json"),
         read_losses(paths.JAT / "curve.csv"),
-        {name: row["measured"] for name, row in evaluation.get("domains", {}).items()},
+        {
+            name: row if "iqm" in row else row["published"]
+            for name, row in evaluation.get("domains", {}).items()
+        },
     )
     results.missing.extend(find_missing(results, params))
     return results
