@@ -32,11 +32,12 @@ class JatTrainer(Trainer):
     def __init__(self, model: torch.nn.Module, args: TrainingArguments, plan: Plan) -> None:
         super().__init__(model, args, train_dataset=plan, data_collator=lambda items: items[0])
         self.remove_callback(PrinterCallback)
+        self.plan = plan
         self._domains = {source.task: source.domain for source in plan.sources}
         self._losses: Losses = defaultdict(list)
 
     def _get_train_sampler(self, train_dataset: Any = None) -> SequentialSampler:
-        return SequentialSampler(train_dataset or self.train_dataset)
+        return SequentialSampler(self.plan)
 
     def floating_point_ops(self, inputs: dict[str, Any]) -> int:
         """Not counted: they would be guessed from ``input_ids``."""

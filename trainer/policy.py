@@ -33,7 +33,8 @@ def load_model(folder: Path, checksum: str) -> tuple[JatModel, JatProcessor]:
     except (OSError, ValueError, RuntimeError) as error:
         reason = str(error).strip().splitlines()[0]
         raise UserError(f"'{folder}' holds no usable model ({reason}): train it again") from None
-    model.to("cuda" if torch.cuda.is_available() else "cpu")
+    if torch.cuda.is_available():
+        model.cuda()  # pyright: ignore[reportCallIssue]
     return model, processor
 
 

@@ -6,7 +6,6 @@ import json
 import shutil
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any
 
 import torch
 from transformers import TrainingArguments
@@ -58,10 +57,10 @@ def main(params: Params, arguments: argparse.Namespace) -> None:
         parts = prepare(params.jat, params.seed, folder, tasks)
         start_work(work, key)
         checkpoint = last_checkpoint(work)
-    trainer = make_trainer(params, parts, options)
+    trainer = make_trainer(params, parts, options, work)
     trainer.train(resume_from_checkpoint=checkpoint)
     if trainer.is_world_process_zero():
-        publish(trainer, parts, output, key)
+        publish(trainer, parts, work, output, key)
         for checkpoint in work.glob("checkpoint-*"):
             shutil.rmtree(checkpoint)
     trainer.accelerator.wait_for_everyone()
@@ -194,7 +193,9 @@ def make_options(params: Params, work: Path) -> TrainingArguments:
     )
 
 
-def make_trainer(params: Params, parts: Parts, options: TrainingArguments) -> JatTrainer:
+def make_trainer(
+    params: Params, parts: Parts, options: TrainingArguments, work: Path
+) -> JatTrainer:
     """The trainer of a run, with its plan of micro-batches."""
     settings = params.jat
     weights = task_weights(parts.sources, settings.sampling, settings.temperature, settings.weights)
@@ -207,15 +208,13 @@ def make_trainer(params: Params, parts: Parts, options: TrainingArguments) -> Ja
     trainer = JatTrainer(parts.model, options, plan)
     trainer.add_callback(GradientGuard())
     trainer.add_callback(Progress(plan.count_tokens()[0] / settings.steps))
-    trainer.add_callback(Curve(Path(options.output_dir) / CURVE, domains))
+    trainer.add_callback(Curve(work / CURVE, domains))
     return trainer
 
 
-def publish(trainer: JatTrainer, parts: Parts, output: Path, key: str) -> None:
+def publish(trainer: JatTrainer, parts: Parts, work: Path, output: Path, key: str) -> None:
     """Write the model's folder, with the learning curve, and the metrics."""
-    work = Path(trainer.args.output_dir)
-    plan: Any = trainer.train_dataset
-    valid, padded = plan.count_tokens()
+    valid, padded = trainer.plan.count_tokens()
     points = [point for point in trainer.state.log_history if "loss" in point]
     losses = {name: value for name, value in points[-1].items() if name.startswith("loss")}
     metrics = {

@@ -4,6 +4,7 @@ from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 
 import numpy as np
+from numpy.typing import ArrayLike
 
 from pipeline.seeds import sequence
 
@@ -21,11 +22,12 @@ class Reference:
     @property
     def usable(self) -> bool:
         """Whether scores can be normalised: the expert is known and better than random play."""
-        known = self.random is not None and self.expert is not None
-        return known and self.expert - self.random > MARGIN
+        if self.random is None or self.expert is None:
+            return False
+        return self.expert - self.random > MARGIN
 
-    def normalise(self, returns: float | np.ndarray) -> float | np.ndarray:
-        """0 for random play, 1 for the expert (Agarwal et al. 2021, section 2).
+    def normalise(self, returns: ArrayLike) -> np.ndarray:
+        """0 for random play, 1 for the expert (Agarwal et al. 2021, section 2), float64.
 
         Raises ValueError when the reference is not usable.
         """
@@ -33,7 +35,7 @@ class Reference:
             raise ValueError(f"cannot normalise by {self}")
         assert self.random is not None
         assert self.expert is not None
-        return (returns - self.random) / (self.expert - self.random)
+        return (np.asarray(returns, np.float64) - self.random) / (self.expert - self.random)
 
 
 @dataclass(frozen=True)
@@ -55,9 +57,7 @@ def interquartile_mean(scores: np.ndarray) -> float:
     return float(ordered[cut : len(ordered) - cut].mean())
 
 
-def aggregate(
-    scores: Mapping[str, Sequence[float]], resamples: int = 2000, seed: int = 0
-) -> Aggregate:
+def aggregate(scores: Mapping[str, ArrayLike], resamples: int = 2000, seed: int = 0) -> Aggregate:
     """IQM of the normalised scores of each episode of each task.
 
     The interval is a percentile bootstrap, stratified: episodes are drawn anew within each task.

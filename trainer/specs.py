@@ -35,7 +35,8 @@ class TaskSpec:
         """Continuous observations (..., D) as the model takes them, float32."""
         if self.mean is None or self.std is None:
             return observations
-        scaled = (observations - np.float32(self.mean)) / np.float32(self.std)
+        mean, std = np.array(self.mean, np.float32), np.array(self.std, np.float32)
+        scaled = (observations - mean) / std
         return np.clip(scaled, -LIMIT, LIMIT).astype(np.float32)
 
 
