@@ -44,9 +44,9 @@ def nice_ticks(low: float, high: float, count: int = 3) -> list[float]:
 
 
 def decades(low: float, high: float) -> list[float]:
-    """The powers of ten within [low, high], or its ends when there are fewer than two."""
+    """The powers of ten within [low, high], or round numbers when there are fewer than two."""
     powers = [10.0**k for k in range(math.ceil(math.log10(low)), math.floor(math.log10(high)) + 1)]
-    return powers if len(powers) > 1 else [low, high]
+    return powers if len(powers) > 1 else nice_ticks(low, high)
 
 
 def short(value: float) -> str:

@@ -5,7 +5,7 @@ Only files are read. A stage that has not run leaves ``None`` in its fields and 
 """
 
 import csv
-from collections.abc import Iterable
+from collections.abc import Sequence
 from dataclasses import dataclass, field
 from functools import lru_cache
 from importlib.resources import files
@@ -207,7 +207,7 @@ def read_losses(path: Path) -> dict[str, Points]:
     return read_points(path, "step", names)
 
 
-def read_points(path: Path, x: str, names: Iterable[str]) -> dict[str, Points]:
+def read_points(path: Path, x: str, names: Sequence[str]) -> dict[str, Points]:
     """Column -> its points in a CSV file, empty cells left out; nothing without the file."""
     if not path.exists():
         return {}
@@ -220,7 +220,7 @@ def read_points(path: Path, x: str, names: Iterable[str]) -> dict[str, Points]:
                         points.setdefault(name, []).append((float(row[x]), float(row[name])))
     except (KeyError, TypeError, ValueError):
         raise UserError(f"'{path}' is not a curve: delete it and run its stage again") from None
-    return points
+    return {name: points[name] for name in names if name in points}
 
 
 def optional_json(path: Path) -> Any:
