@@ -176,7 +176,7 @@ class Watch(AlgoObserver):
 
     def on_init(self, runner: Runner) -> None:
         """Hear of finished episodes, and look for a stall every ten seconds."""
-        runner.register_episodic_stats_handler(self._on_episodes)
+        runner.policy_msg_handlers[EPISODIC].insert(0, self._on_episodes)
         self.watchdog = Watchdog(runner.event_loop, self.task)
 
     def on_training_step(self, runner: Runner, training_iteration_since_resume: int) -> None:
@@ -193,8 +193,11 @@ class Watch(AlgoObserver):
         self.curve.advance(self.steps, last=True)
 
     def _on_episodes(self, runner: Runner, message: dict, policy_id: int) -> None:
-        scores = np.atleast_1d(message[EPISODIC][SCORE])
-        self.curve.add(scores[~np.isnan(scores)])
+        scores = np.atleast_1d(message[EPISODIC].pop(SCORE))
+        scores = scores[~np.isnan(scores)]
+        if len(scores):
+            self.curve.add(scores)
+            message[EPISODIC][SCORE] = scores  # for TensorBoard, after this
 
 
 def train(training: Training) -> Path:
