@@ -14,11 +14,20 @@ from pipeline.domains import RL_DOMAINS, get_domain
 from pipeline.errors import UserError, did_you_mean
 from pipeline.fanout import fan_out
 from pipeline.params import Evaluation, Params
-from pipeline.paths import DATASET, EVALUATION, JAT, METRICS, RANDOM_SCORES, expert_folder
+from pipeline.paths import (
+    DATASET,
+    EVALUATION,
+    JAT,
+    METRICS,
+    RANDOM_SCORES,
+    episodes_folder,
+    expert_folder,
+)
 from pipeline.rollout import play_scores
 from pipeline.seeds import env_seeds
 from pipeline.stage import log, read_json, run_stage, write_json
 from pipeline.tasks import get_task
+from pipeline.types import Task
 from trainer.batches import make_source
 from trainer.data import fingerprint, load
 from trainer.policy import JatPolicy, load_model, model_checksum
@@ -116,7 +125,7 @@ def play(unit: Unit) -> dict[str, Any]:
     assert make_envs is not None
     envs = make_envs(task, env_seeds(unit.seed, "evaluate", task.id, count=slots), **unit.options)
     try:
-        policy = JatPolicy(unit.model, task.id, settings.sample, unit.seed)
+        policy = JatPolicy(unit.model, task.id, task.domain in settings.sample, unit.seed)
         outcomes = play_scores(envs, policy, -(-episodes // slots))
     finally:
         envs.close()
@@ -165,13 +174,19 @@ def read(unit: Unit) -> dict[str, Any]:
 def references(task: str) -> dict[str, Reference]:
     """``measured``: our own random play and expert; ``published``: JAT's tables, corrected."""
     info = get_task(task)
-    score = expert_folder(info) / "score.json"
     random = read_json(RANDOM_SCORES).get(task, {}) if RANDOM_SCORES.exists() else {}
-    expert = read_json(score) if score.exists() else {}
     return {
-        "measured": Reference(random.get("mean"), expert.get("mean")),
+        "measured": Reference(random.get("mean"), expert_mean(info)),
         "published": Reference(info.random_mean, info.expert_mean),
     }
+
+
+def expert_mean(task: Task) -> float | None:
+    """The gate's score of our expert; else the mean of its episodes, as of the BabyAI bot."""
+    score, episodes = expert_folder(task) / "score.json", episodes_folder(task) / "manifest.json"
+    if score.exists():
+        return read_json(score).get("mean")
+    return read_json(episodes)["returns"].get("mean") if episodes.exists() else None
 
 
 def summarise(results: dict[str, dict[str, Any]], resamples: int, seed: int) -> dict[str, Any]:
