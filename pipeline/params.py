@@ -216,8 +216,8 @@ class Jat(Settings):
     weight_decay: Annotated[float, Field(ge=0)] = 0.0
     max_grad_norm: Annotated[float, Field(gt=0)] = 1.0
     sampling: Literal["published", "uniform", "temperature"] = "published"
-    """How often each task is drawn: corpora 10 times as often as environments; all alike; by the
-    number of its tokens to the power of 1 / ``temperature``."""
+    """How often each task is drawn: oscar, wikipedia and conceptual-captions 10 times as often as
+    the others; all alike; by the number of its tokens to the power of 1 / ``temperature``."""
     temperature: Annotated[float, Field(gt=0)] = 2.0
     weights: dict[str, Annotated[float, Field(ge=0)]] = {}
     """Task or domain -> factor of that weight; a task's own counts before its domain's."""
@@ -241,8 +241,8 @@ class Evaluation(Settings):
     """Domain -> episodes a task, where they differ."""
     envs: Positive = 32
     """Environments played together."""
-    sample: bool = False
-    """Draw discrete actions instead of taking the likeliest."""
+    sample: tuple[Literal["atari", "babyai"], ...] = ("atari",)
+    """Domains whose actions are drawn, as their experts' are; elsewhere the likeliest is taken."""
     corpus_tokens: Positive = 50_000
     """Tokens of a corpus' test split that are scored."""
     bootstrap: Positive = 2000

@@ -9,8 +9,8 @@ from pipeline.errors import UserError
 from pipeline.seeds import sequence
 from trainer.batches import Batch, Source
 
-CORPUS_WEIGHT = 10.0
-"""Published weight of oscar, wikipedia and conceptual-captions; every other task has 1."""
+PUBLISHED_WEIGHTS = {"oscar": 10.0, "wikipedia": 10.0, "conceptual-captions": 10.0}
+"""Every other task has 1 (arXiv 2402.09844, training details)."""
 POOL = 32
 """Batches whose windows are sorted by length together: less padding, still well mixed."""
 
@@ -23,7 +23,7 @@ def task_weights(
 ) -> dict[str, float]:
     """Task -> how often it is drawn, relative to the others.
 
-    ``published``: 10 for corpora and 1 for environments. ``uniform``: 1. ``temperature``: the
+    ``published``: 10 for the large corpora and 1 for all else. ``uniform``: 1. ``temperature``: the
     number of tokens of the task to the power of 1 / temperature (Raffel et al. 2020, section
     3.5.2). ``overrides`` multiply the weight, by task or by domain; the task's counts if both are
     there.
@@ -31,8 +31,8 @@ def task_weights(
     weights = {}
     for source in sources:
         weight = 1.0
-        if scheme == "published" and source.domain in ("text", "vision"):
-            weight = CORPUS_WEIGHT
+        if scheme == "published":
+            weight = PUBLISHED_WEIGHTS.get(source.task, 1.0)
         elif scheme == "temperature":
             weight = float(source.lengths.sum()) ** (1 / temperature)
         factor = overrides.get(source.task, overrides.get(source.domain, 1.0))

@@ -8,7 +8,7 @@ from pipeline.errors import UserError
 
 END = "<|endoftext|>"
 """Ends a text, and pads; the name it has in GPT-2."""
-SAMPLE = 20_000_000
+SAMPLE = 5_000_000
 """Characters that training the tokenizer reads at most."""
 
 

@@ -76,7 +76,8 @@ def test_tasks_are_drawn_by_their_weights():
 
 def test_weights_by_scheme_and_by_name():
     assert task_weights(SOURCES, "uniform", 1, {}) == {"a": 1, "b": 1}
-    assert task_weights(SOURCES, "published", 1, {}) == {"a": 1, "b": 10}
+    named = [Fake("ok-vqa", "vision", [1]), Fake("oscar", "text", [1])]
+    assert task_weights(named, "published", 1, {}) == {"ok-vqa": 1, "oscar": 10}
     by_size = task_weights(SOURCES, "temperature", 2, {})
     assert by_size["a"] / by_size["b"] == pytest.approx((370 / 540) ** 0.5)
     assert task_weights(SOURCES, "uniform", 1, {"text": 4, "b": 2}) == {"a": 1, "b": 2}
