@@ -1,7 +1,7 @@
 """Stage: uniform random play of every task, the zero of all normalised scores."""
 
 from argparse import Namespace
-from dataclasses import asdict, dataclass
+from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
@@ -11,7 +11,7 @@ from experts.gate import RandomScore
 from pipeline.domains import get_domain
 from pipeline.fanout import fan_out
 from pipeline.params import Params
-from pipeline.paths import RANDOM_SCORES
+from pipeline.paths import ARTIFACTS, RANDOM_SCORES
 from pipeline.policies import RandomPolicy
 from pipeline.rollout import play_scores
 from pipeline.seeds import env_seeds
@@ -19,6 +19,8 @@ from pipeline.stage import log, read_json, run_stage, write_json
 from pipeline.tasks import get_task
 
 SLOTS = 20
+KNOWN = ARTIFACTS / "random"
+"""A file a task: the gate of the experts needs random play too, before or after this stage."""
 
 
 @dataclass(frozen=True)
@@ -29,6 +31,20 @@ class RandomPlay:
     episodes: int
     seed: int
     env: dict[str, Any]
+    file: Path
+    """Where the result is kept."""
+
+    @property
+    def settings(self) -> dict[str, Any]:
+        """What decides the result."""
+        return {key: getattr(self, key) for key in ("task", "episodes", "seed", "env")}
+
+
+def random_play(params: Params, task: str) -> RandomPlay:
+    """The random play of one task of a profile."""
+    env = params.domain(get_task(task).domain).env
+    file = (KNOWN / f"{task}.json").resolve()
+    return RandomPlay(task, params.random_episodes, params.seed, env, file)
 
 
 def play_random(unit: RandomPlay) -> dict[str, Any]:
@@ -48,28 +64,30 @@ def play_random(unit: RandomPlay) -> dict[str, Any]:
         "std": float(returns.std()),
         "episodes": len(returns),
         "steps": int(sum(outcome.steps for outcome in outcomes)),
-        "settings": asdict(unit),
+        "settings": unit.settings,
     }
 
 
-def random_score(unit: RandomPlay, path: Path = RANDOM_SCORES) -> RandomScore:
-    """From the stage's file where it has been made with these settings, else played here."""
-    known = read_json(path).get(unit.task, {}) if path.exists() else {}
-    if known.get("settings") != asdict(unit):
+def random_result(unit: RandomPlay) -> dict[str, Any]:
+    """What random play earned, as ``play_random`` says it; played once for all stages."""
+    known = read_json(unit.file) if unit.file.exists() else {}
+    if known.get("settings") != unit.settings:
         known = play_random(unit)
+        write_json(unit.file, known)
+    return known
+
+
+def random_score(unit: RandomPlay) -> RandomScore:
+    """The gate's zero for one task."""
+    known = random_result(unit)
     return RandomScore(known["mean"], known["std"], known["episodes"])
 
 
 def main(params: Params, arguments: Namespace) -> None:
     """Write ``artifacts/random_scores.json``: task -> mean, std, episodes, steps."""
-    units = [
-        RandomPlay(
-            task, params.random_episodes, params.seed, params.domain(get_task(task).domain).env
-        )
-        for task in params.tasks
-    ]
+    units = [random_play(params, task) for task in params.tasks]
     scores = fan_out(
-        play_random, units, workers=params.workers, desc="random play", name=lambda u: u.task
+        random_result, units, workers=params.workers, desc="random play", name=lambda u: u.task
     )
     write_json(RANDOM_SCORES, dict(zip(params.tasks, scores, strict=True)))
     for unit, score in zip(units, scores, strict=True):

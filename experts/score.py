@@ -6,7 +6,7 @@ from pathlib import Path
 
 from experts.gate import Score, judge, play
 from experts.policy import load_policy
-from experts.random_scores import RandomPlay, random_score
+from experts.random_scores import random_play, random_score
 from pipeline.errors import UserError
 from pipeline.params import Params
 from pipeline.paths import expert_folder
@@ -22,7 +22,7 @@ def score(params: Params, task_id: str, folder: Path | None, episodes: int, seed
     env = params.domain(task.domain).env
     policy = load_policy(task, folder or expert_folder(task), seed)
     outcomes = play(task, policy, episodes, seed, env)
-    random = random_score(RandomPlay(task.id, params.random_episodes, params.seed, env))
+    random = random_score(random_play(params, task.id))
     return judge(task, outcomes, random, seed)
 
 

@@ -11,7 +11,7 @@ import threading
 from argparse import ArgumentParser, Namespace
 from collections.abc import Iterator
 from contextlib import contextmanager
-from dataclasses import asdict, dataclass
+from dataclasses import dataclass
 from importlib.metadata import version
 from pathlib import Path
 from typing import Any
@@ -21,7 +21,7 @@ from experts.checkpoints import read_checkpoint, steps_of
 from experts.curve import read_curve
 from experts.gate import judge, play
 from experts.policy import load_policy
-from experts.random_scores import RandomPlay, random_score
+from experts.random_scores import RandomPlay, random_play, random_score
 from pipeline.domains import RL_DOMAINS, get_domain
 from pipeline.fanout import fan_out
 from pipeline.manifest import fingerprint, package_versions
@@ -100,7 +100,7 @@ def plan(params: Params, name: str) -> list[Unit]:
                 params.seed,
                 expert.mode or (domain.expert_mode if expert.source_of(id) == "train" else None),
                 expert.gate_episodes,
-                RandomPlay(id, params.random_episodes, params.seed, settings.env),
+                random_play(params, id),
                 expert_folder(task).resolve(),
                 (TRAINING / id).resolve(),
             )
@@ -134,7 +134,7 @@ def score(unit: Unit, folder: Path) -> dict[str, Any]:
         "episodes": unit.episodes,
         "seed": unit.seed,
         "env": unit.env,
-        "random": asdict(unit.random),
+        "random": unit.random.settings,
     }
     if path.exists() and (known := read_json(path)).get("fingerprint") == fingerprint(decides):
         return known

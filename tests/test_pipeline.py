@@ -1,0 +1,167 @@
+"""The whole pipeline with tiny budgets, as a user runs it: one command, every stage for real."""
+
+import json
+import os
+import shutil
+import subprocess
+import sys
+from pathlib import Path
+
+import datasets
+import numpy as np
+import pytest
+import yaml
+
+from pipeline import frames
+
+PROJECT = Path(__file__).resolve().parents[1]
+SOURCES = ("pipeline", "experts", "dataset_builder", "trainer", "dvc.yaml", ".dvcignore")
+TINY = {
+    "mujoco": {
+        "tasks": ["mujoco-pendulum"],
+        "expert": {"steps": 3000, "envs": 16, "gate_episodes": 8},
+        "collect": {"episodes": 16, "slots": 4, "episodes_per_slot": 2},
+    },
+    "metaworld": {
+        "tasks": ["metaworld-button-press"],
+        "expert": {"source": "scripted", "sources": {}, "gate_episodes": 2},
+        "collect": {"episodes": 6, "slots": 2, "episodes_per_slot": 1},
+    },
+    "babyai": {
+        "tasks": ["babyai-go-to-obj"],
+        "expert": {"source": "bot", "gate_episodes": 8},
+        "collect": {"episodes": 32, "slots": 4, "episodes_per_slot": 4},
+    },
+    "atari": {
+        "tasks": ["atari-pong"],
+        "expert": {"steps": 600, "envs": 4, "gate_episodes": 2},
+        "collect": {"steps": 2000, "slots": 2, "episodes_per_slot": 1, "test_fraction": 0.4},
+    },
+    "random_episodes": 8,
+    "jat": {"steps": 12, "batch_tokens": 512, "vocab_size": 400, "save_every": 6},
+    "evaluation": {"episodes": 2, "domain_episodes": {}, "envs": 2, "bootstrap": 50},
+}
+
+
+def tiny_params() -> dict:
+    """``params.yaml`` with tiny budgets: the same keys, so the same code."""
+    params = yaml.safe_load((PROJECT / "params.yaml").read_text())
+    for key, value in TINY.items():
+        params[key] = {**params[key], **value} if isinstance(value, dict) else value
+    params["text"][0]["limit"] = 120
+    for corpus in params["vision"]:
+        corpus |= {"train": 12, "test": 4, "image_size": 84}
+    return params
+
+
+def run(*command: str, cwd: Path) -> subprocess.CompletedProcess:
+    environment = {**os.environ, "PATH": f"{Path(sys.executable).parent}:{os.environ['PATH']}"}
+    environment.pop("VIRTUAL_ENV", None)
+    return subprocess.run(
+        command, cwd=cwd, env=environment, capture_output=True, text=True, timeout=500
+    )
+
+
+@pytest.fixture(scope="module")
+def project(tmp_path_factory) -> Path:
+    """A copy of the project in which ``dvc repro`` has run."""
+    folder = tmp_path_factory.mktemp("project")
+    for name in SOURCES:
+        source = PROJECT / name
+        if source.is_dir():
+            ignore = shutil.ignore_patterns("__pycache__")
+            shutil.copytree(source, folder / name, ignore=ignore)
+        else:
+            shutil.copy(source, folder / name)
+    (folder / "params.yaml").write_text(yaml.safe_dump(tiny_params()))
+    shutil.copytree(
+        PROJECT / ".dvc", folder / ".dvc", ignore=shutil.ignore_patterns("tmp", "cache")
+    )
+    assert run("git", "init", "--quiet", cwd=folder).returncode == 0
+    done = run("dvc", "repro", "collect_atari", cwd=folder)
+    assert done.returncode == 0, done.stdout + done.stderr
+    built = {path.name for path in (folder / "artifacts").iterdir()}
+    assert built <= {"experts", "episodes", "training"}
+    assert {p.name for p in (folder / "artifacts" / "experts").iterdir()} == {"atari"}
+    done = run("dvc", "repro", cwd=folder)
+    assert done.returncode == 0, done.stdout + done.stderr
+    return folder
+
+
+def test_a_second_run_does_nothing(project):
+    done = run("dvc", "repro", cwd=project)
+    assert done.returncode == 0
+    assert "up to date" in done.stdout
+    assert "Running stage" not in done.stdout
+
+
+def test_every_domain_is_in_the_dataset(project):
+    names = {path.name for path in (project / "artifacts" / "dataset").iterdir() if path.is_dir()}
+    params = tiny_params()
+    corpora = {corpus["name"] for corpus in params["text"] + params["vision"]}
+    tasks = {"mujoco-pendulum", "metaworld-button-press", "babyai-go-to-obj", "atari-pong"}
+    assert names == tasks | corpora
+
+
+@pytest.mark.parametrize("streaming", [False, True])
+def test_datasets_loads_both_splits(project, streaming, tmp_path):
+    dataset = str(project / "artifacts" / "dataset")
+    task = "metaworld-button-press"
+    splits = datasets.load_dataset(dataset, task, streaming=streaming, cache_dir=str(tmp_path))
+    assert set(splits) == {"train", "test"}
+    floats = datasets.List(datasets.List(datasets.Value("float32")))
+    features = splits["train"].features
+    assert features["continuous_observations"] == floats
+    assert features["continuous_actions"] == floats
+    assert features["rewards"] == datasets.List(datasets.Value("float32"))
+    rows = [row for split in splits.values() for row in split]
+    assert len(rows) >= 6
+    for row in rows:
+        assert np.shape(row["continuous_observations"]) == (100, 39)
+        assert np.shape(row["continuous_actions"]) == (100, 4)
+
+
+def test_atari_frames_come_back_as_stacks(project):
+    dataset = str(project / "artifacts" / "dataset")
+    game = next(iter(datasets.load_dataset(dataset, "atari-pong", split="test", streaming=True)))
+    stacks = frames.stack(frames.from_bytes(game["frames"]))
+    assert stacks.shape == (len(game["rewards"]), 4, 84, 84)
+    assert stacks.dtype == np.uint8
+    assert (stacks[10, 3] == stacks[11, 2]).all()
+
+
+def test_jat_is_scored_on_every_task(project):
+    scores = json.loads((project / "artifacts" / "evaluation" / "scores.json").read_text())
+    text = json.dumps(scores)
+    for task in ("mujoco-pendulum", "metaworld-button-press", "babyai-go-to-obj", "atari-pong"):
+        assert task in text
+
+
+def test_the_report_names_every_task(project):
+    page = (project / "artifacts" / "report" / "index.html").read_text()
+    for task in ("mujoco-pendulum", "metaworld-button-press", "babyai-go-to-obj", "atari-pong"):
+        assert task in page
+    assert "http://" not in page.replace("http://www.w3.org", "")
+
+
+def test_metrics_and_plots_are_declared(project):
+    metrics = json.loads(run("dvc", "metrics", "show", "--json", cwd=project).stdout)
+    files = metrics[""]["data"]
+    assert "metrics/evaluation.json" in files
+    assert all("data" in content for content in files.values())
+
+
+def test_a_truncated_shard_is_named_and_nothing_built_is_lost(project):
+    shard = next((project / "artifacts" / "dataset" / "mujoco-pendulum").glob("train-*.parquet"))
+    whole = shard.read_bytes()
+    shard.write_bytes(whole[: len(whole) // 2])
+    try:
+        dataset = str(project / "artifacts" / "dataset")
+        done = run(sys.executable, "-m", "trainer.run", "--dataset", dataset,
+                   "--output", "artifacts/other", cwd=project)  # fmt: skip
+        assert done.returncode == 2, done.stderr
+        (line,) = [line for line in done.stderr.splitlines() if line.startswith("error:")]
+        assert shard.name in line
+        assert (project / "artifacts" / "jat" / "config.json").exists()
+    finally:
+        shard.write_bytes(whole)
