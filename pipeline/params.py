@@ -4,20 +4,38 @@ from pathlib import Path
 from typing import Annotated, Any, Literal
 
 import yaml
-from pydantic import BaseModel, ConfigDict, Field, ValidationError, field_validator, model_validator
+from pydantic import (
+    AfterValidator,
+    BaseModel,
+    ConfigDict,
+    Field,
+    ValidationError,
+    field_validator,
+    model_validator,
+)
 
-from pipeline.domains import RL_DOMAINS
+from pipeline.domains import DOMAINS, RL_DOMAINS
 from pipeline.errors import UserError, did_you_mean
-from pipeline.tasks import get_task
+from pipeline.tasks import all_tasks, get_task
 
 Positive = Annotated[int, Field(gt=0)]
 Fraction = Annotated[float, Field(gt=0, lt=1)]
 
 
+def _known_domains(values: dict[str, int]) -> dict[str, int]:
+    for name in values:
+        if name not in DOMAINS:
+            raise ValueError(f"names '{name}', which is no domain{did_you_mean(name, DOMAINS)}")
+    return values
+
+
+PerDomain = Annotated[dict[str, Positive], AfterValidator(_known_domains)]
+
+
 class Settings(BaseModel):
     """A frozen group of parameters that accepts no unknown key."""
 
-    model_config = ConfigDict(extra="forbid", frozen=True)
+    model_config = ConfigDict(extra="forbid", frozen=True, allow_inf_nan=False)
 
 
 class Expert(Settings):
@@ -203,11 +221,11 @@ class Jat(Settings):
     """Optimizer steps."""
     batch_tokens: Positive = 4096
     """Tokens of one micro-batch, which has one task: two a timestep, padding included."""
-    domain_batch_tokens: dict[str, Positive] = {"atari": 512}
+    domain_batch_tokens: PerDomain = {"atari": 512}
     """Domain -> tokens of its micro-batches, where they differ."""
     accumulation: Positive = 1
     """Micro-batches of an optimizer step on each device."""
-    context: dict[str, Positive] = {}
+    context: PerDomain = {}
     """Domain -> timesteps (tokens, for corpora) of a window, where they differ from its own."""
     learning_rate: Annotated[float, Field(gt=0)] = 1e-3
     """Its peak; it then falls linearly to 0."""
@@ -237,7 +255,7 @@ class Evaluation(Settings):
 
     episodes: Positive = 100
     """Episodes a task."""
-    domain_episodes: dict[str, Positive] = {"atari": 8, "mujoco": 32}
+    domain_episodes: PerDomain = {"atari": 8, "mujoco": 32}
     """Domain -> episodes a task, where they differ."""
     envs: Positive = 32
     """Environments played together."""
@@ -289,6 +307,18 @@ class Params(Settings):
             for task in self.domain(name).tasks:
                 if get_task(task).domain != name:
                     raise ValueError(f"{name}.tasks names '{task}', a task of another domain")
+        return self
+
+    @model_validator(mode="after")
+    def _known_weights(self) -> "Params":
+        corpora = [corpus.name for corpus in (*self.text, *self.vision)]
+        known = [*DOMAINS, *all_tasks(), *corpora]
+        for name in self.jat.weights:
+            if name not in known:
+                raise ValueError(
+                    f"jat.weights names '{name}', which is no task, corpus or domain"
+                    f"{did_you_mean(name, known)}"
+                )
         return self
 
     def domain(self, name: str) -> RLDomain:

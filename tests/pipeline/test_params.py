@@ -86,6 +86,9 @@ def test_the_published_scale_has_every_task() -> None:
         ("mujoco", "all", "'mujoco'"),
         ("seed", "zero", "'seed'"),
         ("mujoco.expert.steps", None, "'mujoco.expert.steps'"),
+        ("jat.context", {"mujocco": 3}, "'jat.context': names 'mujocco'"),
+        ("jat.weights", {"atari-pongg": 2}, "(did you mean 'atari-pong'?)"),
+        ("jat.learning_rate", float("inf"), "'jat.learning_rate'"),
     ],
 )
 def test_a_bad_value_is_named(tmp_path: Path, key: str, value: Any, expected: str) -> None:
