@@ -6,6 +6,11 @@ BIN := $(abspath $(VENV)/bin)
 export PATH := $(BIN):$(PATH)
 export VIRTUAL_ENV := $(abspath $(VENV))
 
+# DVC plans (`dvc repro --dry`) only over folders that are there.
+TRAINED := mujoco metaworld atari
+FOLDERS := $(addprefix artifacts/,$(TRAINED:%=experts/%) $(TRAINED:%=episodes/%) episodes/babyai \
+	corpora/text corpora/vision random dataset jat evaluation)
+
 .PHONY: help setup repro test lint bench lock clean
 help:
 	@echo "make repro   build everything: experts, episodes, corpora, dataset, JAT, report"
@@ -23,6 +28,7 @@ $(VENV)/.installed: requirements.lock pyproject.toml
 	@test -x $(BIN)/python || $(PYTHON) -m venv $(VENV)
 	$(BIN)/python -m pip install --quiet uv torch==2.13.0
 	$(BIN)/uv pip install --quiet --no-deps -r requirements.lock -e .
+	@mkdir -p $(FOLDERS)
 	@touch $@
 
 setup: $(VENV)/.installed

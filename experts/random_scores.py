@@ -11,7 +11,7 @@ from experts.gate import RandomScore
 from pipeline.domains import get_domain
 from pipeline.fanout import fan_out
 from pipeline.params import Params
-from pipeline.paths import ARTIFACTS, RANDOM_SCORES
+from pipeline.paths import RANDOM, RANDOM_SCORES
 from pipeline.policies import RandomPolicy
 from pipeline.rollout import play_scores
 from pipeline.seeds import env_seeds
@@ -19,8 +19,6 @@ from pipeline.stage import log, read_json, run_stage, write_json
 from pipeline.tasks import get_task
 
 SLOTS = 20
-KNOWN = ARTIFACTS / "random"
-"""A file a task: the gate of the experts needs random play too, before or after this stage."""
 
 
 @dataclass(frozen=True)
@@ -32,7 +30,7 @@ class RandomPlay:
     seed: int
     env: dict[str, Any]
     file: Path
-    """Where the result is kept."""
+    """Where the result is kept: the gate of the experts needs it too, before or after this stage."""
 
     @property
     def settings(self) -> dict[str, Any]:
@@ -43,7 +41,7 @@ class RandomPlay:
 def random_play(params: Params, task: str) -> RandomPlay:
     """The random play of one task of a profile."""
     env = params.domain(get_task(task).domain).env
-    file = (KNOWN / f"{task}.json").resolve()
+    file = (RANDOM / f"{task}.json").resolve()
     return RandomPlay(task, params.random_episodes, params.seed, env, file)
 
 
@@ -84,7 +82,7 @@ def random_score(unit: RandomPlay) -> RandomScore:
 
 
 def main(params: Params, arguments: Namespace) -> None:
-    """Write ``artifacts/random_scores.json``: task -> mean, std, episodes, steps."""
+    """Write ``artifacts/random/scores.json``: task -> mean, std, episodes, steps."""
     units = [random_play(params, task) for task in params.tasks]
     scores = fan_out(
         random_result, units, workers=params.workers, desc="random play", name=lambda u: u.task

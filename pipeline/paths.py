@@ -7,7 +7,8 @@ from pipeline.types import Task
 ARTIFACTS = Path("artifacts")
 METRICS = Path("metrics")
 """Small JSON and CSV files that ``dvc metrics`` and ``dvc plots`` show."""
-RANDOM_SCORES = ARTIFACTS / "random_scores.json"
+RANDOM = ARTIFACTS / "random"
+RANDOM_SCORES = RANDOM / "scores.json"
 CORPORA = ARTIFACTS / "corpora"
 DATASET = ARTIFACTS / "dataset"
 PUBLISHED = ARTIFACTS / "published"
