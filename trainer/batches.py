@@ -10,6 +10,7 @@ from pipeline.domains import get_domain
 from trainer.data import OLDER_FRAMES, TaskData
 from trainer.processing_jat import JatProcessor, pad, pad_chunks
 from trainer.specs import TaskSpec
+from trainer.tokenizer import tokenise
 
 Batch = dict[str, Any]
 
@@ -119,7 +120,7 @@ class TextSource:
 
     def __init__(self, data: TaskData, spec: TaskSpec, processor: JatProcessor) -> None:
         self.task, self.domain = data.task, data.domain
-        self._tokens = np.concatenate(token_rows(data.strings, processor))
+        self._tokens, _ = tokenise(data, processor.tokenizer)
         self.windows = cut(np.array([0, len(self._tokens)]), spec.context)
         self.lengths = self.windows.lengths
 
@@ -139,22 +140,17 @@ class VisionSource:
     def __init__(self, data: TaskData, spec: TaskSpec, processor: JatProcessor) -> None:
         self.task, self.domain = data.task, data.domain
         self._data, self._processor = data, processor
-        self._texts = [row[: spec.context] for row in token_rows(data.strings, processor)]
-        self.lengths = np.array([len(row) for row in self._texts])
+        self._tokens, self._offsets = tokenise(data, processor.tokenizer)
+        self.lengths = np.minimum(np.diff(self._offsets), spec.context)
 
     def batch(self, windows: np.ndarray) -> Batch:
         """``pixel_values``, and ``input_ids`` and ``attention_mask`` as of a text."""
-        ids, mask = pad([self._texts[w].astype(np.int64) for w in windows])
+        starts, lengths = self._offsets[windows], self.lengths[windows]
+        rows = [self._tokens[s : s + n] for s, n in zip(starts, lengths, strict=True)]
+        ids, mask = pad([row.astype(np.int64) for row in rows])
         images = self._processor(images=[self._data.image(int(w)) for w in windows])
         return {
             "pixel_values": images["pixel_values"],
             "input_ids": torch.from_numpy(ids),
             "attention_mask": torch.from_numpy(mask),
         }
-
-
-def token_rows(texts: tuple[str, ...], processor: JatProcessor) -> list[np.ndarray]:
-    """int32 token ids of each text and its end."""
-    tokenizer = processor.tokenizer
-    rows = tokenizer(list(texts), add_special_tokens=False)["input_ids"]
-    return [np.array([*row, tokenizer.eos_token_id], np.int32) for row in rows]

@@ -4,7 +4,9 @@ import hashlib
 import io
 import json
 from collections.abc import Iterator
+from contextlib import ExitStack
 from dataclasses import dataclass
+from itertools import pairwise
 from pathlib import Path
 from typing import Any
 
@@ -12,7 +14,7 @@ import numpy as np
 import pyarrow as pa
 
 from pipeline import frames
-from pipeline.domains import get_domain
+from pipeline.domains import CORPUS_DOMAINS, get_domain
 from pipeline.errors import UserError, did_you_mean
 from pipeline.paths import ARTIFACTS
 from pipeline.shards import open_shard, read_tables
@@ -20,7 +22,7 @@ from pipeline.stage import progress, replaced_folder, write_json
 from pipeline.tasks import all_tasks
 
 CACHE = ARTIFACTS / "cache"
-CACHE_VERSION = 1
+CACHE_VERSION = 2
 """Raised when the layout of the cached arrays changes."""
 OLDER_FRAMES = 3
 """Frames stored before each Atari episode: what its first stack shows before its newest frame."""
@@ -40,25 +42,37 @@ class TaskData:
     - ``missions``: int32 ``(N,)``, indexes of ``strings``, on BabyAI
     - ``frames``: uint8 ``(N + 3 E, 84, 84)`` on Atari: each episode after its three older frames.
 
-    The rows of corpora are documents: ``strings`` has their texts, and with images ``arrays`` has
-    ``images`` (uint8, the encoded files one after the other) and ``offsets`` of these.
+    The rows of corpora are documents: ``text`` has their texts in UTF-8 and ``images`` the encoded
+    files of their pictures, uint8, one after the other; ``text_offsets`` and ``image_offsets``
+    (int64 ``(E + 1,)``) tell where each begins.
     """
 
     task: str
     domain: str
+    folder: Path
+    """Where the arrays are, for what is derived from them."""
     arrays: Arrays
     strings: tuple[str, ...] = ()
+    """Distinct missions."""
 
     @property
     def steps(self) -> int:
         """Timesteps of all episodes."""
         return len(self.arrays["rewards"])
 
+    def texts(self) -> Iterator[str]:
+        """The texts of all documents, or the distinct missions."""
+        if "text" not in self.arrays:
+            yield from self.strings
+            return
+        for start, end in pairwise(self.arrays["text_offsets"]):
+            yield self.arrays["text"][start:end].tobytes().decode("utf8")
+
     def image(self, row: int) -> np.ndarray:
         """The picture of one document, uint8 (height, width, 3)."""
         from PIL import Image
 
-        start, end = self.arrays["offsets"][row : row + 2]
+        start, end = self.arrays["image_offsets"][row : row + 2]
         with Image.open(io.BytesIO(self.arrays["images"][start:end].tobytes())) as image:
             return np.array(image.convert("RGB"))
 
@@ -70,17 +84,23 @@ def load(root: Path, task: str, split: str, cache: Path = CACHE) -> TaskData:
     """
     shards = find_shards(root, task, split)
     domain = domain_of(task, shards[0])
-    if domain in ("text", "vision"):
-        return _corpus(task, domain, shards)
     folder = cache / f"{task}-{split}"
     key = _key(shards)
     if _cached_key(folder) != key:
         with replaced_folder(folder) as temporary:
-            strings = _decode(domain, shards, temporary)
+            strings: list[str] = []
+            if domain in CORPUS_DOMAINS:
+                _decode_documents(domain, shards, temporary)
+            else:
+                strings = _decode_episodes(domain, shards, temporary)
             write_json(temporary / "key.json", {"key": key, "strings": strings})
-    arrays = {path.stem: np.load(path, mmap_mode="r") for path in sorted(folder.glob("*.npy"))}
+    names = ("text", "text_offsets", "images", "image_offsets")
+    if domain not in CORPUS_DOMAINS:
+        names = ("offsets", "rewards", "actions", "observations", "missions", "frames")
+    paths = {name: folder / f"{name}.npy" for name in names}
+    arrays = {name: np.load(path, mmap_mode="r") for name, path in paths.items() if path.exists()}
     strings = json.loads((folder / "key.json").read_text(encoding="utf8"))["strings"]
-    return TaskData(task, domain, arrays, tuple(strings))
+    return TaskData(task, domain, folder, arrays, tuple(strings))
 
 
 def find_shards(root: Path, task: str, split: str) -> list[Path]:
@@ -132,19 +152,24 @@ def _cached_key(folder: Path) -> str | None:
         return None
 
 
-def _corpus(task: str, domain: str, shards: list[Path]) -> TaskData:
-    strings: list[str] = []
-    images: list[bytes] = []
-    for shard in shards:
-        for table in _tables(shard, ["text"] if domain == "text" else ["text", "images"]):
-            strings += table.column("text").to_pylist()
-            if domain == "vision":
-                images += [image["bytes"] for image in table.column("images").to_pylist()]
-    arrays: Arrays = {}
-    if domain == "vision":
-        arrays["images"] = np.frombuffer(b"".join(images), np.uint8)
-        arrays["offsets"] = np.cumsum([0, *map(len, images)])
-    return TaskData(task, domain, arrays, tuple(strings))
+def _decode_documents(domain: str, shards: list[Path], folder: Path) -> None:
+    """Write the texts, and the pictures of a vision corpus, to ``folder``."""
+    columns = {"text": ["text"], "vision": ["text", "images"]}[domain]
+    lengths: dict[str, list[int]] = {name: [0] for name in columns}
+    with ExitStack() as stack:
+        files = {name: stack.enter_context((folder / name).open("wb")) for name in columns}
+        for shard in progress(shards, f"decode {folder.name.split('.')[1]}", unit="files"):
+            for table in _tables(shard, columns):
+                for name in columns:
+                    for cell in table.column(name).to_pylist():
+                        data = cell.encode() if name == "text" else cell["bytes"]
+                        files[name].write(data)
+                        lengths[name].append(len(data))
+    for name, counts in lengths.items():
+        np.save(folder / f"{name.removesuffix('s')}_offsets.npy", np.cumsum(counts))
+        raw = np.memmap(folder / name, np.uint8, "r") if sum(counts) else np.empty(0, np.uint8)
+        np.save(folder / f"{name}.npy", raw)
+        (folder / name).unlink()
 
 
 def _tables(shard: Path, columns: list[str]) -> Iterator[pa.Table]:
@@ -156,7 +181,7 @@ def _tables(shard: Path, columns: list[str]) -> Iterator[pa.Table]:
     return read_tables(shard, columns)
 
 
-def _decode(domain: str, shards: list[Path], folder: Path) -> list[str]:
+def _decode_episodes(domain: str, shards: list[Path], folder: Path) -> list[str]:
     """Write the arrays of all shards to ``folder``; returns the distinct missions."""
     lengths = np.concatenate(
         [

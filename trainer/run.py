@@ -101,8 +101,7 @@ class Parts:
 def prepare(settings: Jat, seed: int, dataset: Path, tasks: list[str]) -> Parts:
     """Load the tasks' training splits and make the processor and the network."""
     data = [load(dataset, task, "train") for task in tasks]
-    texts = (text for part in data for text in part.strings)
-    tokenizer = load_tokenizer(settings.tokenizer, settings.vocab_size, texts)
+    tokenizer = load_tokenizer(settings.tokenizer, settings.vocab_size, data)
     config = make_config(settings, len(tokenizer))
     processor = JatProcessor(tokenizer, image_size=config.image_size)
     specs = {

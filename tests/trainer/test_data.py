@@ -15,6 +15,7 @@ from pipeline.errors import UserError
 from pipeline.frames import stack
 from trainer.data import fingerprint, load
 from trainer.source import dataset_folder, model_folder
+from trainer.tokenizer import tokenise, train_tokenizer
 
 
 def test_arrays_are_the_episodes_one_after_the_other(dataset, episodes, tmp_path):
@@ -91,9 +92,9 @@ def test_arrays_are_decoded_once_and_anew_when_the_shards_change(dataset, tmp_pa
 
 def test_corpora_keep_their_texts_and_pictures(dataset, tmp_path):
     texts = load(dataset, "notes", "train", tmp_path)
-    assert (texts.domain, len(texts.strings)) == ("text", 8)
+    assert (texts.domain, len(list(texts.texts()))) == ("text", 8)
     pictures = load(dataset, "pictures", "train", tmp_path)
-    assert (pictures.domain, pictures.strings[4]) == ("vision", "noise 4")
+    assert (pictures.domain, list(pictures.texts())[4]) == ("vision", "noise 4")
     assert pictures.image(4).shape == (30, 40, 3)
     assert not np.array_equal(pictures.image(4), pictures.image(0))
 
@@ -154,3 +155,17 @@ def test_a_hub_that_is_out_of_reach_is_one_line_soon(monkeypatch, tmp_path):
 def test_a_folder_without_a_model_is_one_line(tmp_path: Path):
     with pytest.raises(UserError, match=r"no config\.json"):
         model_folder(tmp_path)
+
+
+def test_tokens_are_made_once_for_each_tokenizer(dataset, tmp_path):
+    data = load(dataset, "notes", "train", tmp_path)
+    first, second = (train_tokenizer(data.texts(), size) for size in (300, 320))
+    tokens, offsets = tokenise(data, first)
+    assert len(offsets) == 9
+    assert first.decode(tokens[offsets[2] : offsets[3]]).startswith("note 3: all work")
+    assert tokens[offsets[1:] - 1].tolist() == [first.eos_token_id] * 8
+    made = {path: path.stat().st_ino for path in data.folder.glob("tokens-*")}
+    tokenise(data, first)
+    assert {path: path.stat().st_ino for path in data.folder.glob("tokens-*")} == made
+    tokenise(data, second)
+    assert not made.keys() & set(data.folder.glob("tokens-*"))
