@@ -21,7 +21,7 @@ from dataset_builder.text.build import build_text
 from dataset_builder.text.sources import open_source
 from dataset_builder.vision.build import build_vision
 from dataset_builder.vision.images import checked_image
-from pipeline.params import TextCorpus, VisionCorpus
+from pipeline.settings import TextCorpus, VisionCorpus
 
 Values = list[tuple[str, float, str]]
 """(quantity, value, unit)."""

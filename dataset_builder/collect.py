@@ -21,9 +21,10 @@ from pipeline import manifest, paths, schema
 from pipeline.domains import RL_DOMAINS, get_domain
 from pipeline.errors import UserError
 from pipeline.fanout import fan_out
-from pipeline.params import Collect, Params
+from pipeline.params import Params
 from pipeline.rollout import Dropped, rollout
 from pipeline.seeds import env_seeds
+from pipeline.settings import Collect
 from pipeline.shards import write_shard
 from pipeline.stage import log, only_domain, read_json, run_stage, write_json
 from pipeline.tasks import get_task

@@ -30,7 +30,7 @@ class RandomPlay:
     seed: int
     env: dict[str, Any]
     file: Path
-    """Where the result is kept: the gate of the experts needs it too, before or after this stage."""
+    """Where the result is kept: the gate of the experts needs it too, sooner or later."""
 
     @property
     def settings(self) -> dict[str, Any]:

@@ -17,8 +17,9 @@ from importlib.resources import files
 from typing import Any
 
 from pipeline.domains import DOMAINS, RL_DOMAINS
-from pipeline.params import Jat, Params, TextCorpus, VisionCorpus
+from pipeline.params import Params
 from pipeline.quantities import duration, quantity
+from pipeline.settings import Jat, TextCorpus, VisionCorpus
 from pipeline.stage import run_stage
 
 SIZES = {"laptop": (192, 4), "small": (768, 12), "medium": (1024, 24), "large": (1536, 24)}

@@ -13,7 +13,7 @@ import torch
 from pipeline.domains import RL_DOMAINS, get_domain
 from pipeline.errors import UserError, did_you_mean
 from pipeline.fanout import fan_out
-from pipeline.params import Evaluation, Params
+from pipeline.params import Params
 from pipeline.paths import (
     DATASET,
     EVALUATION,
@@ -25,6 +25,7 @@ from pipeline.paths import (
 )
 from pipeline.rollout import play_scores
 from pipeline.seeds import env_seeds
+from pipeline.settings import Evaluation
 from pipeline.stage import log, read_json, run_stage, write_json
 from pipeline.tasks import get_task
 from pipeline.types import Task

@@ -13,8 +13,9 @@ from transformers.trainer_utils import get_last_checkpoint
 
 from pipeline.domains import get_domain
 from pipeline.errors import UserError
-from pipeline.params import Jat, Params
+from pipeline.params import Params
 from pipeline.paths import DATASET, JAT, METRICS
+from pipeline.settings import Jat
 from pipeline.stage import log, read_json, replaced_folder, run_stage, write_json
 from trainer.batches import Source, make_source
 from trainer.configuration_jat import JatConfig

@@ -33,9 +33,10 @@ from dataset_builder.text.sources import open_source, source_fingerprint
 from pipeline import seeds
 from pipeline.errors import UserError, did_you_mean
 from pipeline.fanout import fan_out
-from pipeline.params import Params, TextCorpus
+from pipeline.params import Params
 from pipeline.paths import CORPORA, METRICS
 from pipeline.schema import arrow_schema
+from pipeline.settings import TextCorpus
 from pipeline.shards import write_shard
 from pipeline.stage import log, progress, read_json, run_stage, write_json
 

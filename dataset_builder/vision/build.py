@@ -29,8 +29,9 @@ from dataset_builder.vision.shards import SplitWriter
 from dataset_builder.vision.sources import Example, Source, open_source
 from pipeline.errors import UserError, did_you_mean
 from pipeline.fanout import fan_out
-from pipeline.params import Params, VisionCorpus
+from pipeline.params import Params
 from pipeline.paths import CORPORA, METRICS
+from pipeline.settings import VisionCorpus
 from pipeline.stage import log, replaced_folder, run_stage, write_atomic, write_json
 
 FORMAT = 1  # raise it when the same settings give other files

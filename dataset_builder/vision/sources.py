@@ -23,8 +23,8 @@ from dataset_builder.vision.grids import draw_scene, render
 from dataset_builder.vision.images import MAX_BYTES, Rejected, checked_image, encode_png
 from dataset_builder.vision.questions import ask, question_text
 from pipeline.errors import UserError
-from pipeline.params import VisionCorpus
 from pipeline.seeds import sequence
+from pipeline.settings import VisionCorpus
 
 MAX_TEXT = 2000  # characters: what four contexts of the model hold
 CAPTIONS_FILE = "captions.jsonl"

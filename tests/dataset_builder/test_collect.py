@@ -16,7 +16,7 @@ from stages import contents, play_at_random, run_collect, settings
 
 from dataset_builder.collect import shard_slots
 from pipeline.errors import UserError
-from pipeline.params import Collect
+from pipeline.settings import Collect
 from pipeline.shards import read_rows
 from pipeline.stage import read_json, write_json
 

@@ -17,7 +17,7 @@ from dataset_builder.text.build import build_text
 from dataset_builder.text.clean import Rules
 from dataset_builder.text.document import Document
 from pipeline.errors import UserError
-from pipeline.params import TextCorpus
+from pipeline.settings import TextCorpus
 
 ROOT = Path(__file__).parents[2]
 WORDS = ("the", "a", "of", "and", "to", "in", "it", "was", "for", "on", "with", "that", "from")

@@ -16,7 +16,7 @@ from dataset_builder.vision import build, sources
 from dataset_builder.vision.build import build_vision
 from dataset_builder.vision.images import encode_png
 from pipeline.errors import UserError
-from pipeline.params import VisionCorpus
+from pipeline.settings import VisionCorpus
 
 ROOT = Path(__file__).parents[2]
 

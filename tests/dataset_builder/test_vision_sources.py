@@ -18,7 +18,7 @@ from dataset_builder.vision import fetch, images, sources
 from dataset_builder.vision.images import Rejected, checked_image
 from dataset_builder.vision.sources import open_source, row_text
 from pipeline.errors import UserError
-from pipeline.params import VisionCorpus
+from pipeline.settings import VisionCorpus
 
 
 def encoded(width: int = 40, height: int = 30, mode: str = "RGB", format: str = "PNG", **options):

@@ -1,0 +1,272 @@
+"""The groups of ``params.yaml``: what each key means, its bounds and its default."""
+
+from typing import Annotated, Any, Literal
+
+from pydantic import AfterValidator, BaseModel, ConfigDict, Field, field_validator, model_validator
+
+from pipeline.domains import DOMAINS
+from pipeline.errors import UserError, did_you_mean
+from pipeline.tasks import get_task
+
+Positive = Annotated[int, Field(gt=0)]
+Fraction = Annotated[float, Field(gt=0, lt=1)]
+
+
+def _known_domains(values: dict[str, int]) -> dict[str, int]:
+    for name in values:
+        if name not in DOMAINS:
+            raise ValueError(f"names '{name}', which is no domain{did_you_mean(name, DOMAINS)}")
+    return values
+
+
+PerDomain = Annotated[dict[str, Positive], AfterValidator(_known_domains)]
+
+
+class Settings(BaseModel):
+    """A frozen group of parameters that accepts no unknown key."""
+
+    model_config = ConfigDict(extra="forbid", frozen=True, allow_inf_nan=False)
+
+
+class Expert(Settings):
+    """Where a domain's experts come from, and how much training they get."""
+
+    source: str = "train"
+    """``train`` | ``scripted`` | ``bot`` | ``shipped`` | ``hub:<repo>@<revision>``."""
+    sources: dict[str, str] = {}
+    """Task -> source, where it differs from the domain's."""
+    steps: Positive = 100_000
+    """Agent steps of training a task (frames are four times that on Atari)."""
+    task_steps: dict[str, Positive] = {}
+    """Task -> steps, where it differs."""
+    envs: Positive = 64
+    """Environments stepped together in training."""
+    recipe: dict[str, Any] = {}
+    """Sample Factory settings that override the domain's recipe."""
+    task_recipe: dict[str, dict[str, Any]] = {}
+    """Task -> settings that override the domain's recipe and ``recipe``."""
+    mode: Literal["sample", "argmax"] | None = None
+    """Whether trained experts draw their actions or take the likeliest; unset: as published."""
+    gate_episodes: Positive = 100
+    """Episodes an expert is scored on before collection."""
+    keep_weak: bool = True
+    """Collect from experts that the gate calls weak (the verdict goes into manifests and cards)."""
+
+    @field_validator("source")
+    @classmethod
+    def _known_source(cls, source: str) -> str:
+        known = ("train", "scripted", "bot", "shipped")
+        if source not in known and not source.startswith("hub:"):
+            raise ValueError(f"is not one of {', '.join(known)}, hub:<repo>@<revision>")
+        return source
+
+    @field_validator("sources")
+    @classmethod
+    def _known_sources(cls, sources: dict[str, str]) -> dict[str, str]:
+        for source in sources.values():
+            cls._known_source(source)
+        return sources
+
+    def source_of(self, task: str) -> str:
+        """The source of one task's expert."""
+        return self.sources.get(task, self.source)
+
+    def steps_of(self, task: str) -> int:
+        """The training budget of one task, in agent steps."""
+        return self.task_steps.get(task, self.steps)
+
+    def recipe_of(self, task: str) -> dict[str, Any]:
+        """The settings that override the domain's recipe for one task."""
+        return {**self.recipe, **self.task_recipe.get(task, {})}
+
+
+class Collect(Settings):
+    """How many episodes or steps are collected for each task, and in which pieces."""
+
+    episodes: Positive | None = None
+    steps: Positive | None = None
+    """A budget of steps instead: whole episodes are added until it is reached."""
+    slots: Positive = 16
+    """Environments stepped together in one shard."""
+    episodes_per_slot: Positive = 1
+    """The same quota for every slot of a shard, so that short episodes are not over-counted."""
+    test_fraction: Fraction = 0.1
+
+    @model_validator(mode="after")
+    def _one_budget(self) -> "Collect":
+        if (self.episodes is None) == (self.steps is None):
+            raise ValueError("needs exactly one of 'episodes' and 'steps'")
+        return self
+
+
+class RLDomain(Settings):
+    """One domain of environments."""
+
+    tasks: tuple[str, ...] = ()
+    env: dict[str, Any] = {}
+    """Options of the domain's ``make_envs``, the same in training, collection and evaluation."""
+    expert: Expert = Expert()
+    collect: Collect
+
+    @field_validator("tasks")
+    @classmethod
+    def _known_tasks(cls, tasks: tuple[str, ...]) -> tuple[str, ...]:
+        for task in tasks:
+            try:
+                get_task(task)
+            except UserError as error:
+                raise ValueError(str(error)) from error
+        if len(set(tasks)) != len(tasks):
+            raise ValueError("names a task twice")
+        return tasks
+
+
+class TextCorpus(Settings):
+    """One text corpus: where its documents come from and how they are cleaned."""
+
+    name: Annotated[str, Field(pattern=r"^[a-z0-9][a-z0-9_-]*$")] = "python-docs"
+    """The task's name and its folder's."""
+    source: str = "installed_docs"
+    """``installed_docs`` | ``files:<folder, file or glob>``, a path or an fsspec URL |
+    ``hub:<repo>[@<revision>][#<config>[/<split>]]``."""
+    text_column: str = "text"
+    """The Parquet column or JSON key that holds the text."""
+    language: Annotated[str, Field(pattern=r"^[a-z]{2,3}$")] = "en"
+    """ISO 639 code: English has its own bounds, the other languages share theirs."""
+    limit: Positive | None = None
+    """Documents read from the source, before cleaning; all of them by default."""
+    filters: Literal["roots", "none"] = "roots"
+    """``none`` takes every document as it is."""
+    deduplication: Literal["minhash", "simhash", "none"] = "minhash"
+    """``simhash`` is how ROOTS was made; ``none`` drops exact duplicates only."""
+    shards: Annotated[int, Field(gt=0, le=1000)] = 1
+    """Parts that are cleaned and deduplicated one by one, each a train and a test file; one part
+    must fit into memory."""
+    test_fraction: Fraction = 0.05
+    lid_model: str | None = None
+    """Path of fastText's lid.176; without it texts in other languages are not dropped."""
+    kenlm_model: str | None = None
+    """Path of CCNet's KenLM model ``<language>.arpa.bin``, ``<language>.sp.model`` beside it."""
+
+    @field_validator("source")
+    @classmethod
+    def _known_source(cls, source: str) -> str:
+        kind, _, rest = source.partition(":")
+        if source != "installed_docs" and (kind not in ("files", "hub") or not rest):
+            raise ValueError(
+                "is not one of installed_docs, files:<path>, "
+                "hub:<repo>[@<revision>][#<config>[/<split>]]"
+            )
+        return source
+
+
+class VisionCorpus(Settings):
+    """One corpus of images with text."""
+
+    name: Annotated[str, Field(pattern=r"^[a-z0-9][a-z0-9_-]*$")]
+    """The task's name and its folder's."""
+    source: str
+    """``grids:captions`` | ``grids:questions`` | ``hub:<repo>[@<revision>]`` |
+    ``files:<folder>``."""
+    train: Positive
+    """Images with text to deliver for training; fewer when the source runs out."""
+    test: Positive
+    image_size: Annotated[int, Field(ge=70, le=1024)] = 224
+    """Side of a rendered picture; real ones are reduced to it on their shorter side."""
+    partial_views: Annotated[float, Field(ge=0, le=1)] = 0.4
+    """Share of the grid worlds that are shown as the agent sees them."""
+    test_source: Annotated[str, Field(pattern=r"^hub:.")] | None = None
+    """``hub:<repo>[@<revision>]`` where the test split is a Hub dataset of its own."""
+    subset: str | None = None
+    """The Hub dataset's configuration."""
+    train_split: str = "train"
+    test_split: str = "validation"
+
+    @field_validator("source")
+    @classmethod
+    def _known_source(cls, source: str) -> str:
+        kind, _, rest = source.partition(":")
+        if source not in ("grids:captions", "grids:questions") and (
+            kind not in ("hub", "files") or not rest
+        ):
+            raise ValueError(
+                "is not one of grids:captions, grids:questions, hub:<repo>[@<revision>], "
+                "files:<folder>"
+            )
+        return source
+
+
+class Jat(Settings):
+    """How the agent is trained on the whole dataset."""
+
+    preset: Literal["laptop", "small", "medium", "large"] = "laptop"
+    """Size of the network; ``small`` is the published one."""
+    model: dict[str, Any] = {}
+    """Fields of ``JatConfig`` that override the preset."""
+    tokenizer: str = "train"
+    """``train`` (on the dataset's texts) | a local folder | a repository of the Hub (``gpt2``)."""
+    vocab_size: Annotated[int, Field(ge=300)] = 2048
+    """Tokens of a tokenizer that is trained."""
+    steps: Positive = 1000
+    """Optimizer steps."""
+    batch_tokens: Positive = 4096
+    """Tokens of one micro-batch, which has one task: two a timestep, padding included."""
+    domain_batch_tokens: PerDomain = {"atari": 512}
+    """Domain -> tokens of its micro-batches, where they differ."""
+    accumulation: Positive = 1
+    """Micro-batches of an optimizer step on each device."""
+    context: PerDomain = {}
+    """Domain -> timesteps (tokens, for corpora) of a window, where they differ from its own."""
+    learning_rate: Annotated[float, Field(gt=0)] = 1e-3
+    """Its peak; it then falls linearly to 0."""
+    warmup: Annotated[float, Field(ge=0, lt=1)] = 0.05
+    """Share of the steps in which the learning rate rises linearly."""
+    weight_decay: Annotated[float, Field(ge=0)] = 0.0
+    max_grad_norm: Annotated[float, Field(gt=0)] = 1.0
+    sampling: Literal["published", "uniform", "temperature"] = "published"
+    """How often each task is drawn: oscar, wikipedia and conceptual-captions 10 times as often as
+    the others; all alike; by the number of its tokens to the power of 1 / ``temperature``."""
+    temperature: Annotated[float, Field(gt=0)] = 2.0
+    weights: dict[str, Annotated[float, Field(ge=0)]] = {}
+    """Task or domain -> factor of that weight; a task's own counts before its domain's."""
+    normalise: bool = True
+    """Scale continuous observations by the mean and deviation of the task's training data."""
+    precision: Literal["float32", "bfloat16"] = "float32"
+    save_every: Positive = 500
+    """Steps between checkpoints, from which a run that was stopped goes on; rounded up to a
+    multiple of ``log_every``."""
+    log_every: Positive = 20
+    """Steps between points of the learning curve."""
+    report_to: tuple[Literal["tensorboard", "wandb"], ...] = ("tensorboard",)
+
+
+class Evaluation(Settings):
+    """How the trained agent is scored."""
+
+    episodes: Positive = 100
+    """Episodes a task."""
+    domain_episodes: PerDomain = {"atari": 8, "mujoco": 32}
+    """Domain -> episodes a task, where they differ."""
+    envs: Positive = 32
+    """Environments played together."""
+    sample: tuple[Literal["atari", "babyai"], ...] = ("atari",)
+    """Domains whose actions are drawn, as their experts' are; elsewhere the likeliest is taken."""
+    corpus_tokens: Positive = 50_000
+    """Tokens of a corpus' test split that are scored."""
+    bootstrap: Positive = 2000
+    """Resamples behind the confidence intervals."""
+
+
+class Publish(Settings):
+    """Where the finished dataset goes."""
+
+    to: str = "folder:artifacts/published/dataset"
+    """``folder:<path>`` | ``hub:<owner>/<name>``."""
+
+    @field_validator("to")
+    @classmethod
+    def _known_target(cls, to: str) -> str:
+        kind, _, rest = to.partition(":")
+        if kind not in ("folder", "hub") or not rest:
+            raise ValueError("is neither folder:<path> nor hub:<owner>/<name>")
+        return to
