@@ -207,14 +207,15 @@ class Jat(Settings):
     """``train`` (on the dataset's texts) | a local folder | a repository of the Hub (``gpt2``)."""
     vocab_size: Annotated[int, Field(ge=300)] = 2048
     """Tokens of a tokenizer that is trained."""
-    steps: Positive = 1000
+    steps: Positive = 600
     """Optimizer steps."""
-    batch_tokens: Positive = 4096
+    batch_tokens: Positive = 1024
     """Tokens of one micro-batch, which has one task: two a timestep, padding included."""
-    domain_batch_tokens: PerDomain = {"atari": 512}
+    domain_batch_tokens: PerDomain = {"atari": 256}
     """Domain -> tokens of its micro-batches, where they differ."""
-    accumulation: Positive = 1
-    """Micro-batches of an optimizer step on each device."""
+    accumulation: Positive = 4
+    """Micro-batches of an optimizer step on each device. Each has one task, so several in a step
+    learn faster than one large one."""
     context: PerDomain = {}
     """Domain -> timesteps (tokens, for corpora) of a window, where they differ from its own."""
     learning_rate: Annotated[float, Field(gt=0)] = 1e-3
