@@ -1,0 +1,61 @@
+"""What a task's folder of episodes says about itself: its shards, their origin and their totals."""
+
+from typing import Any
+
+import numpy as np
+
+from dataset_builder.statistics import Moments
+from pipeline import manifest, paths
+from pipeline.rollout import Dropped
+from pipeline.stage import write_json
+from pipeline.types import Task
+
+Record = dict[str, Any]
+"""A shard's ``.json``: its file, bytes and sha256, seeds, episodes, steps, returns, drops."""
+
+
+def write_manifest(
+    task: Task, decides: dict[str, Any], expert: dict[str, Any], records: list[Record], **more: Any
+) -> dict[str, Any]:
+    """Write a task's manifest and remove every other shard; returns the manifest."""
+    folder = paths.episodes_folder(task)
+    returns, dropped = Moments(), Dropped()
+    for record in records:
+        returns.add(np.array(record["returns"]))
+        for reason, count in record["dropped"].items():
+            dropped.reasons[reason] = dropped.reasons.get(reason, 0) + count
+    content = {
+        "task": task.id,
+        "fingerprint": manifest.fingerprint(decides),
+        "decides": decides,
+        "expert": expert,
+        "files": [
+            {key: value for key, value in record.items() if key != "returns"} for record in records
+        ],
+        "totals": {
+            key: sum(record[key] for record in records) for key in ("rows", "steps", "bytes")
+        },
+        "dropped": dropped.reasons,
+        "returns": returns.summary(),
+        **more,
+    }
+    kept = {record["file"] for record in records}
+    for path in folder.glob("shard-*.*"):
+        if path.with_suffix(".parquet").name not in kept:
+            path.unlink()
+    write_json(folder / manifest.NAME, content)
+    return content
+
+
+def totals(content: dict[str, Any]) -> dict[str, Any]:
+    """What ``dvc metrics`` shows of one task."""
+    sums = content["totals"]
+    return {
+        "episodes": sums["rows"],
+        "steps": sums["steps"],
+        "bytes": sums["bytes"],
+        "bytes_per_step": round(sums["bytes"] / max(sums["steps"], 1), 2),
+        "mean_return": content["returns"].get("mean"),
+        "dropped": sum(content["dropped"].values()),
+        "expert": content["expert"]["verdict"],
+    }
