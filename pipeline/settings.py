@@ -231,7 +231,7 @@ class Jat(Settings):
     weights: dict[str, Annotated[float, Field(ge=0)]] = {}
     """Task or domain -> factor of that weight; a task's own counts before its domain's."""
     normalise: bool = True
-    """Scale continuous observations by the mean and deviation of the task's training data."""
+    """Scale continuous observations and actions to the unit of the task's training data."""
     precision: Literal["float32", "bfloat16"] = "float32"
     save_every: Positive = 500
     """Steps between checkpoints, from which a run that was stopped goes on; rounded up to a

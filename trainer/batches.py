@@ -93,7 +93,9 @@ class EpisodeSource:
                 self._observe(steps, int(piece))
                 for steps, piece in zip(slices, self.windows.pieces[windows], strict=True)
             ],
-            f"{'discrete' if discrete else 'continuous'}_actions": [actions[s] for s in slices],
+            f"{'discrete' if discrete else 'continuous'}_actions": [
+                self.spec.encode(actions[s]) for s in slices
+            ],
             "rewards": [self._rewards[s] for s in slices],
         }
         batch: Batch = pad_chunks(fields, [self._weight] * len(slices))
@@ -112,7 +114,7 @@ class EpisodeSource:
         if self.domain == "babyai":
             missions = self._missions[self._arrays["missions"][steps]]
             return np.concatenate([observations, missions], axis=1)
-        return self.spec.normalise(observations)
+        return self.spec.observe(observations)
 
 
 class TextSource:

@@ -95,9 +95,10 @@ class JatPolicy:
         actions = self._model.get_next_action(
             self._state,
             action_size=self._spec.action_size,
-            previous_actions=self._actions,
+            previous_actions=self._spec.encode(self._actions),
             **common,
         )
+        actions = self._spec.decode(actions)
         self._actions = np.clip(actions, self._space.low, self._space.high).astype(np.float32)
         return self._actions[ids]
 
@@ -107,7 +108,7 @@ class JatPolicy:
             return self._processor.join_missions(seen, list(observations["text_observations"]))
         if self._spec.domain == "atari":
             return seen
-        return self._spec.normalise(seen)
+        return self._spec.observe(seen)
 
     def _spread(self, name: str, ids: np.ndarray, rows: np.ndarray) -> np.ndarray:
         """The rows at their environments' places among all of them."""

@@ -4,9 +4,11 @@ import dataclasses
 from collections.abc import Mapping
 from dataclasses import dataclass
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 
+from pipeline.domains import CORPUS_DOMAINS
 from pipeline.errors import UserError
 from pipeline.stage import read_json, write_json
 from trainer.data import TaskData
@@ -14,6 +16,38 @@ from trainer.data import TaskData
 FILE = "tasks.json"
 LIMIT = 10.0
 """Normalised observations are clipped to ±LIMIT, as what a weak policy meets may be far off."""
+ROWS = 100_000
+"""Timesteps that a scale is taken from at most, spread over the whole split."""
+
+
+@dataclass(frozen=True)
+class Scale:
+    """Shift and unit of each number of a vector."""
+
+    mean: tuple[float, ...]
+    unit: tuple[float, ...]
+
+    @classmethod
+    def of(cls, rows: np.ndarray) -> "Scale":
+        """The scale of vectors (N, D).
+
+        The unit is the standard deviation, or a quarter of the 99.9th percentile of what is
+        beyond the mean where that is more: an expert that balances is at rest but for the first
+        steps of an episode, and these are what has to be told apart.
+        """
+        rows = np.asarray(rows[:: -(-len(rows) // ROWS)], np.float64)
+        mean = rows.mean(axis=0)
+        tail = np.quantile(np.abs(rows - mean), 0.999, axis=0) / 4
+        unit = np.maximum(rows.std(axis=0), tail)
+        return cls(tuple(mean.tolist()), tuple(np.where(unit < 1e-6, 1.0, unit).tolist()))
+
+    def apply(self, rows: np.ndarray) -> np.ndarray:
+        """Vectors (..., D) as the model takes them, float32."""
+        return ((rows - np.array(self.mean)) / np.array(self.unit)).astype(np.float32)
+
+    def invert(self, rows: np.ndarray) -> np.ndarray:
+        """The inverse of ``apply``."""
+        return (rows * np.array(self.unit) + np.array(self.mean)).astype(np.float32)
 
 
 @dataclass(frozen=True)
@@ -27,33 +61,38 @@ class TaskSpec:
     """Discrete actions: one more than the highest that the training data has."""
     action_size: int | None = None
     """Numbers in a continuous action."""
-    mean: tuple[float, ...] | None = None
-    """Of each number of a continuous observation; ``None``: the model takes them as they are."""
-    std: tuple[float, ...] | None = None
+    observations: Scale | None = None
+    """Of continuous observations; ``None``: the model takes them as they are."""
+    actions: Scale | None = None
+    """Of continuous actions."""
 
-    def normalise(self, observations: np.ndarray) -> np.ndarray:
-        """Continuous observations (..., D) as the model takes them, float32."""
-        if self.mean is None or self.std is None:
+    def observe(self, observations: np.ndarray) -> np.ndarray:
+        """Continuous observations (..., D) as the model takes them."""
+        if self.observations is None:
             return observations
-        mean, std = np.array(self.mean, np.float32), np.array(self.std, np.float32)
-        scaled = (observations - mean) / std
-        return np.clip(scaled, -LIMIT, LIMIT).astype(np.float32)
+        return np.clip(self.observations.apply(observations), -LIMIT, LIMIT)
+
+    def encode(self, actions: np.ndarray) -> np.ndarray:
+        """Actions as the model takes and gives them."""
+        return actions if self.actions is None else self.actions.apply(actions)
+
+    def decode(self, actions: np.ndarray) -> np.ndarray:
+        """Actions as the environment takes them."""
+        return actions if self.actions is None else self.actions.invert(actions)
 
 
 def make_spec(data: TaskData, context: int, normalise: bool) -> TaskSpec:
     """The spec of a task from its training split."""
-    if data.domain in ("text", "vision"):
+    if data.domain in CORPUS_DOMAINS:
         return TaskSpec(data.domain, context)
     actions = data.arrays["actions"]
     if actions.ndim == 1:
         return TaskSpec(data.domain, context, num_actions=int(actions.max()) + 1)
-    mean = std = None
+    scales = {}
     if normalise:
-        observations = data.arrays["observations"]
-        mean = tuple(observations.mean(axis=0, dtype=np.float64).tolist())
-        spread = observations.std(axis=0, dtype=np.float64)
-        std = tuple(np.where(spread < 1e-6, 1.0, spread).tolist())
-    return TaskSpec(data.domain, context, action_size=actions.shape[1], mean=mean, std=std)
+        scales["observations"] = Scale.of(data.arrays["observations"])
+        scales["actions"] = Scale.of(actions)
+    return TaskSpec(data.domain, context, action_size=actions.shape[1], **scales)
 
 
 def save_specs(folder: Path, specs: Mapping[str, TaskSpec]) -> None:
@@ -64,8 +103,16 @@ def save_specs(folder: Path, specs: Mapping[str, TaskSpec]) -> None:
 def load_specs(folder: Path) -> dict[str, TaskSpec]:
     """Read ``tasks.json``; UserError when it is missing or broken."""
     try:
-        return {task: TaskSpec(**spec) for task, spec in read_json(folder / FILE).items()}
-    except (TypeError, AttributeError):
+        return {task: _read(spec) for task, spec in read_json(folder / FILE).items()}
+    except (TypeError, AttributeError, KeyError):
         raise UserError(
             f"'{folder / FILE}' does not describe tasks: train the model again"
         ) from None
+
+
+def _read(spec: dict[str, Any]) -> TaskSpec:
+    scales = {
+        name: spec[name] and Scale(tuple(spec[name]["mean"]), tuple(spec[name]["unit"]))
+        for name in ("observations", "actions")
+    }
+    return TaskSpec(**{**spec, **scales})

@@ -9,7 +9,7 @@ from pipeline.frames import stack
 from trainer.batches import EpisodeSource, cut, make_source
 from trainer.data import load
 from trainer.processing_jat import JatProcessor
-from trainer.specs import load_specs, make_spec, save_specs
+from trainer.specs import Scale, load_specs, make_spec, save_specs
 from trainer.tokenizer import train_tokenizer
 
 
@@ -86,15 +86,25 @@ def test_normalised_observations_have_no_scale_and_specs_survive_their_file(
 ):
     data = load(dataset, "metaworld-reach", "train", tmp_path)
     spec = make_spec(data, 8, normalise=True)
-    scaled = spec.normalise(np.array(data.arrays["observations"]))
+    scaled = spec.observe(np.array(data.arrays["observations"]))
     np.testing.assert_allclose(scaled.mean(axis=0), 0, atol=1e-5)
     np.testing.assert_allclose(scaled.std(axis=0), 1, atol=1e-3)
-    assert np.abs(spec.normalise(np.full((1, 39), 1e9, np.float32))).max() == 10
+    assert np.abs(spec.observe(np.full((1, 39), 1e9, np.float32))).max() == 10
+    actions = data.arrays["actions"]
+    assert np.abs(spec.encode(actions)).max() > 1.2 * np.abs(actions).max()
+    np.testing.assert_allclose(spec.decode(spec.encode(actions)), actions, atol=1e-6)
     save_specs(tmp_path, {"metaworld-reach": spec})
-    loaded = load_specs(tmp_path)["metaworld-reach"]
-    np.testing.assert_allclose(
-        loaded.normalise(data.arrays["observations"]), scaled, rtol=1e-6, atol=1e-6
-    )
+    assert load_specs(tmp_path) == {"metaworld-reach": spec}
+
+
+def test_a_scale_leaves_room_for_the_few_steps_away_from_rest():
+    rng = np.random.default_rng(0)
+    rest, far = rng.normal(0, 1e-4, (990, 1)), rng.uniform(-0.01, 0.01, (10, 1))
+    scale = Scale.of(np.concatenate([rest, far]))
+    assert 2 < np.abs(scale.apply(far)).max() < 5
+    gaussian = rng.normal(5, 2, (10_000, 1))
+    assert Scale.of(gaussian).unit[0] == pytest.approx(gaussian.std())
+    assert Scale.of(np.full((5, 1), 3.0)).apply(np.array([[3.0], [4.0]])).tolist() == [[0], [1]]
 
 
 def test_texts_follow_one_another_without_padding(source, processor, dataset, tmp_path):
