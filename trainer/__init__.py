@@ -1,1 +1,7 @@
 """JAT: the model, its training and its evaluation."""
+
+import os
+
+# Before torch loads its threads: by default they spin while they wait for each other, and where
+# another process wants a core that makes a training step ten times slower.
+os.environ.setdefault("OMP_WAIT_POLICY", "PASSIVE")
