@@ -226,25 +226,16 @@ def remove_others(folder: Path, names: set[str]) -> None:
             shutil.rmtree(path)
 
 
-def metrics(contents: list[dict[str, Any]], statistics: dict[str, Any]) -> dict[str, Any]:
-    """What ``dvc metrics`` shows: rows, steps and bytes in all, and a line a configuration."""
-    tasks = {}
-    for content in contents:
-        splits = statistics[content["task"]]
-        tasks[content["task"]] = {
-            "rows": {
-                split: sum(entry["rows"] for entry in content["files"] if entry["split"] == split)
-                for split in SPLITS
-            },
-            "steps": sum(splits[split].get("steps", 0) for split in SPLITS),
-            "bytes": sum(entry["bytes"] for entry in content["files"]),
-        }
+def metrics(contents: list[dict[str, Any]], statistics: dict[str, Any]) -> dict[str, int]:
+    """What ``dvc metrics`` shows; the card and statistics.json tell it task by task."""
+    files = [entry for content in contents for entry in content["files"]]
     return {
-        "configurations": len(tasks),
-        "rows": sum(sum(task["rows"].values()) for task in tasks.values()),
-        "steps": sum(task["steps"] for task in tasks.values()),
-        "bytes": sum(task["bytes"] for task in tasks.values()),
-        "tasks": tasks,
+        "tasks": len(contents),
+        "rows": sum(entry["rows"] for entry in files),
+        "steps": sum(
+            splits[split].get("steps", 0) for splits in statistics.values() for split in SPLITS
+        ),
+        "bytes": sum(entry["bytes"] for entry in files),
     }
 
 

@@ -80,8 +80,7 @@ def main(params: Params, arguments: argparse.Namespace) -> None:
     jobs, skipped = plan(params, arguments.domain)
     records = collect(jobs, params.workers)
     manifests = [finish(job, records[job.task.id]) for job in jobs]
-    metrics = {entry["task"]: totals(entry) for entry in manifests}
-    metrics |= {task.id: {"episodes": 0, "skipped": SKIPPED} for task in skipped}
+    metrics = {"skipped": len(skipped), **totals(manifests)}
     write_json(paths.METRICS / f"collect_{arguments.domain}.json", metrics)
 
 

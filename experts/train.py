@@ -19,7 +19,7 @@ from typing import Any
 from experts import network, sources
 from experts.checkpoints import read_checkpoint, steps_of
 from experts.curve import read_curve
-from experts.gate import judge, play
+from experts.gate import VERDICTS, judge, play
 from experts.policy import load_policy
 from experts.random_scores import RandomPlay, random_play, random_score
 from pipeline.domains import RL_DOMAINS, get_domain
@@ -223,11 +223,10 @@ def followed(units: list[Unit], every: float = 15) -> Iterator[None]:
 
 def write_metrics(name: str, units: list[Unit], scores: list[dict[str, Any]]) -> None:
     """``metrics/experts_<domain>.json`` and ``metrics/curves_<domain>.csv``, for DVC."""
-    shown = ("mean", "std", "episodes", "success", "normalised", "random_mean", "verdict")
-    write_json(
-        METRICS / f"experts_{name}.json",
-        {s["task"]: {k: _rounded(s[k]) for k in shown} for s in scores},
-    )
+    known = [s["normalised"] for s in scores if s["normalised"] is not None]
+    counts = {v: sum(s["verdict"] == v for s in scores) for v in VERDICTS}
+    normalised = round(sum(known) / len(known), 4) if known else None
+    write_json(METRICS / f"experts_{name}.json", {**counts, "normalised": normalised})
     text = io.StringIO()
     writer = csv.writer(text, lineterminator="\n")
     writer.writerow(("task", "steps", "return"))
@@ -236,10 +235,6 @@ def write_metrics(name: str, units: list[Unit], scores: list[dict[str, Any]]) ->
         for steps, _, mean in read_curve(path) if path.exists() else []:
             writer.writerow((unit.task, steps, mean))
     write_atomic(METRICS / f"curves_{name}.csv", text.getvalue())
-
-
-def _rounded(value: Any) -> Any:
-    return round(value, 4) if isinstance(value, float) else value
 
 
 def main(params: Params, arguments: Namespace) -> None:

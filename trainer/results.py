@@ -92,7 +92,7 @@ class Results:
     tasks: list[TaskResult]
     corpora: list[CorpusResult]
     dataset: dict[str, Any] | None
-    """``metrics/dataset.json``: configurations, rows, steps, bytes."""
+    """``metrics/dataset.json``: tasks, rows, steps, bytes."""
     training: dict[str, Any] | None
     """``metrics/jat.json``: steps, tokens, parameters, losses."""
     losses: dict[str, Points]

@@ -110,10 +110,9 @@ def summarise_domain(
 
 
 def metrics(scores: dict[str, Any]) -> dict[str, Any]:
-    """What ``dvc metrics`` shows: one number a domain, a task and a corpus."""
+    """What ``dvc metrics`` shows: one number a domain and a corpus."""
     return {
         "iqm": {name: row.get("iqm") for name, row in scores["domains"].items()},
-        "normalised": {name: row["normalised"] for name, row in scores["tasks"].items()},
         "perplexity": {name: row["perplexity"] for name, row in scores["corpora"].items()},
     }
 

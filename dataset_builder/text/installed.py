@@ -54,12 +54,16 @@ def installed_docs() -> Iterator[Document]:
         yield from _docstrings(path, file.as_posix(), "docstrings", package)
 
 
+OWN = "jack-of-all-trades"
+"""This project's package: its own documentation changes too often to be a corpus."""
+
+
 def distributions() -> dict[str, importlib.metadata.Distribution]:
     """Installed packages by name, each once (the first on sys.path hides the others)."""
     found: dict[str, importlib.metadata.Distribution] = {}
     for distribution in importlib.metadata.distributions():
         name = distribution.metadata["Name"]
-        if name:
+        if name and name != OWN:
             found.setdefault(name.lower(), distribution)
     return dict(sorted(found.items()))
 

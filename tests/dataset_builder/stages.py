@@ -36,10 +36,13 @@ def play_at_random(monkeypatch: Any, policy: str = "random_policy:load") -> None
 
 
 def run_collect(name: str, seed: int = 3, **more: Any) -> dict[str, Any]:
-    """Run the stage for one domain; returns its metrics."""
+    """Run the stage for one domain; returns task -> manifest."""
     parameters = settings(name, **more) | {"seed": seed}
     collect.main(Params.model_validate(parameters), Namespace(domain=name))
-    return read_json(f"metrics/collect_{name}.json")
+    return {
+        path.parent.name: read_json(path)
+        for path in Path(f"artifacts/episodes/{name}").glob("*/manifest.json")
+    }
 
 
 def run_build(*names: str, **more: Any) -> dict[str, Any]:

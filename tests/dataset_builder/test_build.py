@@ -152,7 +152,8 @@ def test_what_the_profile_no_longer_has_is_removed() -> None:
     (DATASET / ".atari-pong.x.part").mkdir()
     metrics = run_build("mujoco", "babyai")
     folders = {path.name for path in DATASET.iterdir() if path.is_dir()}
-    assert folders == {"mujoco-pendulum", "babyai-go-to-obj"} == set(metrics["tasks"])
+    assert folders == {"mujoco-pendulum", "babyai-go-to-obj"}
+    assert metrics["tasks"] == 2
     run_build(*ENVIRONMENTS)
     assert contents(DATASET) == before
 
@@ -165,8 +166,9 @@ def test_corpora_come_in_as_they_were_split() -> None:
         tables = [build.pa.Table.from_pylist(table, schema=text)]
         write_shard(CORPUS / f"{split}-00000-of-00001.parquet", text, tables)
     write_json(CORPUS / "report.json", {"settings": {"source": "files:notes"}})
-    metrics = run_build("mujoco", text=[{"name": "notes", "source": "files:notes"}])
-    assert metrics["tasks"]["notes"]["rows"] == {"train": 3, "test": 1}
+    run_build("mujoco", text=[{"name": "notes", "source": "files:notes"}])
+    notes = read_json("artifacts/dataset/notes/statistics.json")
+    assert {split: notes[split]["rows"] for split in notes} == {"train": 3, "test": 1}
     for split, texts in splits.items():
         assert [row["text"] for row in rows_of(DATASET / "notes", f"{split}-*")] == texts
         stream = datasets.load_dataset(str(DATASET), "notes", split=split, streaming=True)

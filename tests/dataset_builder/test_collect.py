@@ -73,12 +73,14 @@ def test_a_budget_of_steps_that_cannot_be_met_is_told() -> None:
 
 
 def test_episodes_manifest_and_metrics_agree() -> None:
-    metrics = run_collect("mujoco")["mujoco-pendulum"]
-    rows, manifest = rows_of(PENDULUM), read_json(PENDULUM / "manifest.json")
+    manifest = run_collect("mujoco")["mujoco-pendulum"]
+    metrics, rows = read_json("metrics/collect_mujoco.json"), rows_of(PENDULUM)
     returns = [row["rewards"].sum() for row in rows]
     assert metrics["episodes"] == manifest["totals"]["rows"] == len(rows) == 12
     assert metrics["steps"] == sum(len(row["rewards"]) for row in rows)
-    assert metrics["mean_return"] == pytest.approx(np.mean(returns))
+    assert metrics["tasks"] == 1
+    assert metrics["skipped"] == 0
+    assert manifest["returns"]["mean"] == pytest.approx(np.mean(returns))
     assert manifest["returns"]["std"] == pytest.approx(np.std(returns))
     assert [entry["rows"] for entry in manifest["files"]] == [6, 6]
     assert {row["policy_checksum"] for row in rows} == {manifest["decides"]["policy_checksum"]}
@@ -136,23 +138,22 @@ def test_a_lost_or_cut_shard_is_made_again(damage) -> None:
 
 def test_given_up_episodes_are_counted(monkeypatch: pytest.MonkeyPatch) -> None:
     play_at_random(monkeypatch, "random_policy:load_quitter")
-    metrics = run_collect("mujoco")["mujoco-pendulum"]
-    manifest = read_json(PENDULUM / "manifest.json")
-    assert metrics["dropped"] == 2
+    manifest = run_collect("mujoco")["mujoco-pendulum"]
+    assert read_json("metrics/collect_mujoco.json")["dropped"] == 2
     assert manifest["dropped"] == {"lost heart": 2}
-    assert metrics["episodes"] == 10
+    assert manifest["totals"]["rows"] == 10
     first = manifest["files"][0]["seeds"][0]
     assert [row["reset_index"] for row in rows_of(PENDULUM) if row["seed"] == first] == [0]
 
 
 def test_weak_experts_are_left_out_on_request() -> None:
     write_json(EXPERT, {"verdict": "weak", "mean": 1.0})
-    metrics = run_collect("mujoco", expert={"source": "train", "keep_weak": True})
-    assert metrics["mujoco-pendulum"]["expert"] == "weak"
+    manifests = run_collect("mujoco", expert={"source": "train", "keep_weak": True})
+    assert manifests["mujoco-pendulum"]["expert"]["verdict"] == "weak"
     assert rows_of(PENDULUM)
-    metrics = run_collect("mujoco", expert={"source": "train", "keep_weak": False})
-    assert metrics["mujoco-pendulum"]["episodes"] == 0
-    assert read_json(PENDULUM / "manifest.json")["skipped"]
+    manifests = run_collect("mujoco", expert={"source": "train", "keep_weak": False})
+    assert manifests["mujoco-pendulum"]["skipped"]
+    assert read_json("metrics/collect_mujoco.json")["skipped"] == 1
     assert not rows_of(PENDULUM)
 
 
@@ -167,9 +168,9 @@ def test_a_missing_or_broken_score_is_named() -> None:
 @pytest.mark.parametrize("name", ["metaworld", "babyai", "atari"])
 def test_every_domain_is_collected(name: str) -> None:
     budget = {"episodes": 2, "slots": 2, "episodes_per_slot": 1}
-    (metrics,) = run_collect(name, collect=budget).values()
-    assert metrics["episodes"] == 2
-    assert metrics["bytes"] > 0
+    (manifest,) = run_collect(name, collect=budget).values()
+    assert manifest["totals"]["rows"] == 2
+    assert manifest["totals"]["bytes"] > 0
 
 
 def test_the_number_of_workers_changes_no_byte(project: Path) -> None:
