@@ -47,19 +47,18 @@ class EnvPoolEnv:
 
     def step(self, actions: np.ndarray, ids: np.ndarray | None = None) -> Step:
         """Step the environments ``ids`` (all when ``None``)."""
-        if ids is None:
-            ids = self._pool.all_env_ids
+        stepped: np.ndarray = self._pool.all_env_ids if ids is None else ids
         if self._box:
             actions = np.clip(actions, self.action_space.low, self.action_space.high)
             actions = actions.astype(np.float32)
-        observations, rewards, terminated, truncated, info = self._pool.step(actions, ids)
+        observations, rewards, terminated, truncated, info = self._pool.step(actions, stepped)
         columns = self._observe(observations)
         ended = np.flatnonzero(terminated | truncated)
         finals = {name: rows[ended] for name, rows in columns.items()}
         if len(ended):
             # A step resets a finished environment, whatever the action. ``reset`` would also
             # end an Atari game of which only one life was lost.
-            first, *_ = self._pool.step(actions[ended], ids[ended])
+            first, *_ = self._pool.step(actions[ended], stepped[ended])
             for name, rows in self._observe(first).items():
                 columns[name][ended] = rows
         return Step(
