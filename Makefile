@@ -35,7 +35,7 @@ setup: $(VENV)/.installed
 
 repro: setup
 	dvc repro
-	@python -m trainer.report --show
+	@echo "report: $(abspath artifacts/report/index.html)"
 
 test: setup
 	pytest -n 2
