@@ -17,6 +17,7 @@ from pipeline.params import Params
 from pipeline.paths import DATASET, JAT, METRICS
 from pipeline.settings import Jat
 from pipeline.stage import log, read_json, replaced_folder, run_stage, write_json
+from pipeline.tasks import all_tasks
 from trainer.batches import Source, make_source
 from trainer.configuration_jat import JatConfig
 from trainer.data import TaskData, fingerprint, load
@@ -51,6 +52,8 @@ def main(params: Params, arguments: argparse.Namespace) -> None:
     options = make_options(params, work)
     with options.main_process_first():  # it fetches and decodes for all
         folder = dataset_folder(arguments.dataset, tasks)
+    if not arguments.tasks:
+        tasks = without_missing_corpora(tasks, folder)
         key = run_key(params, tasks, folder)
         if read_key(output / RECORD) == key:
             log.info("train: '%s' is trained already with these settings and data", output)
@@ -73,6 +76,14 @@ def profile_tasks(params: Params) -> list[str]:
     if not tasks:
         raise UserError("the profile has no tasks: name some in the parameters or by --tasks")
     return tasks
+
+
+def without_missing_corpora(tasks: list[str], dataset: Path) -> list[str]:
+    """The tasks less the profile's corpora that a dataset from elsewhere does not have."""
+    missing = [task for task in tasks if task not in all_tasks() and not (dataset / task).is_dir()]
+    if missing:
+        log.info("train: left out, as the dataset does not have them: %s", ", ".join(missing))
+    return [task for task in tasks if task not in missing]
 
 
 def run_key(params: Params, tasks: list[str], dataset: Path) -> str:

@@ -233,3 +233,12 @@ def test_the_command_line_ends_a_bad_call_by_one_line(tmp_path):
     done = subprocess.run(command, capture_output=True, text=True, cwd=root)
     assert done.returncode == 2
     assert done.stderr.splitlines()[-1].startswith("error: the profile has no tasks")
+
+
+def test_a_dataset_without_the_profiles_corpora_is_trained_on_without_them(dataset):
+    tasks = ["mujoco-pendulum", "elsewhere"]
+    assert run.without_missing_corpora(tasks, dataset) == ["mujoco-pendulum"]
+    assert run.without_missing_corpora(["atari-qbert", "notes"], dataset) == [
+        "atari-qbert",
+        "notes",
+    ]
