@@ -136,7 +136,9 @@ def test_files_behind_a_url_and_compressed(tmp_path):
             ("part_1.jsonl.gz#0", "one", {"source": "en"}),
             ("part_2.jsonl.gz#0", "two", {"source": "en"}),
         ]
-        memory.pipe("/corpus/en/part_1.jsonl.gz", gzip.compress(b'{"content": "another"}\n', mtime=0))
+        memory.pipe(
+            "/corpus/en/part_1.jsonl.gz", gzip.compress(b'{"content": "another"}\n', mtime=0)
+        )
         assert sources.source_fingerprint(url) != before
     finally:
         memory.rm("/corpus", recursive=True)
@@ -156,7 +158,11 @@ def write(folder, name, data: bytes) -> str:
         ("x.txt", b"\xff\xfe", r"x\.txt: not UTF-8"),
         ("x.parquet", b"PAR1 not really", r"x\.parquet: not a Parquet file"),
         ("x.jsonl.gz", b"not gzip", r"x\.jsonl\.gz: cannot be read: Not a gzipped file"),
-        ("x.jsonl.gz", gzip.compress(b'{"text": "a"}', mtime=0)[:-4], r"x\.jsonl\.gz: cannot be read"),
+        (
+            "x.jsonl.gz",
+            gzip.compress(b'{"text": "a"}', mtime=0)[:-4],
+            r"x\.jsonl\.gz: cannot be read",
+        ),
         ("x.md", b"text", r"x\.md: expected a \.txt"),
     ],
 )
