@@ -151,6 +151,10 @@ class Curve(TrainerCallback):
         self._path = path
         self._columns = ["step", "loss", "learning_rate", *(f"loss_{name}" for name in domains)]
 
+    def on_step_end(self, args: TrainingArguments, state: Any, control: Any, **kwargs: Any) -> None:
+        """The last step is a point of the curve, however short the run."""
+        control.should_log |= state.global_step == state.max_steps
+
     def on_log(self, args: TrainingArguments, state: Any, control: Any, **kwargs: Any) -> None:
         """Write all points, those before a resume too."""
         if state.is_world_process_zero:
