@@ -52,8 +52,8 @@ def main(params: Params, arguments: argparse.Namespace) -> None:
     options = make_options(params, work)
     with options.main_process_first():  # it fetches and decodes for all
         folder = dataset_folder(arguments.dataset, tasks)
-    if not arguments.tasks:
-        tasks = without_missing_corpora(tasks, folder)
+        if not arguments.tasks:
+            tasks = without_missing_corpora(tasks, folder)
         key = run_key(params, tasks, folder)
         if read_key(output / RECORD) == key:
             log.info("train: '%s' is trained already with these settings and data", output)
