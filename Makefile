@@ -16,7 +16,7 @@ help:
 	@echo "make repro   build everything: experts, episodes, corpora, dataset, JAT, report"
 	@echo "make test    run the tests"
 	@echo "make lint    ruff and basedpyright"
-	@echo "make bench   run every benchmark"
+	@echo "make bench   run the benchmarks"
 	@echo "make lock    write requirements.lock anew from pyproject.toml"
 
 # torch goes in first, with pip: where a CPU build is offered (pip's find-links) uv would not see it.
@@ -45,9 +45,16 @@ lint: setup
 	ruff format --check .
 	basedpyright
 
+# benchmarks/deduplicate.py is left out: it needs a file of pages.
 bench: setup
-	@for script in benchmarks/[a-z]*.py; do name=$$(basename $$script .py); \
-		echo "== $$name"; python -m benchmarks.$$name || exit $$?; done
+	python -m benchmarks.babyai_bot
+	python -m benchmarks.train_experts
+	python -m benchmarks.corpus_rates
+	python -m benchmarks.jat_speed
+	for domain in mujoco metaworld babyai atari; do \
+		python -m benchmarks.rates --domain $$domain --seconds 1 || exit $$?; done
+	for domain in mujoco metaworld atari; do \
+		python -m benchmarks.training_rates --domain $$domain || exit $$?; done
 
 lock: setup
 	uv pip compile pyproject.toml --all-extras --python-version 3.11 --no-emit-package torch \
