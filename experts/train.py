@@ -4,8 +4,6 @@ Whatever its source, an expert is a folder: ``config.json`` (what it is), ``scor
 it is) and, when it was trained, ``model.safetensors`` and ``curve.csv``.
 """
 
-import csv
-import io
 import shutil
 import threading
 from argparse import ArgumentParser, Namespace
@@ -222,19 +220,16 @@ def followed(units: list[Unit], every: float = 15) -> Iterator[None]:
 
 
 def write_metrics(name: str, units: list[Unit], scores: list[dict[str, Any]]) -> None:
-    """``metrics/experts_<domain>.json`` and ``metrics/curves_<domain>.csv``, for DVC."""
+    """``metrics/experts_<domain>.json`` and ``metrics/curves_<domain>/<task>.csv``, for DVC."""
     known = [s["normalised"] for s in scores if s["normalised"] is not None]
     counts = {v: sum(s["verdict"] == v for s in scores) for v in VERDICTS}
     normalised = round(sum(known) / len(known), 4) if known else None
     write_json(METRICS / f"experts_{name}.json", {**counts, "normalised": normalised})
-    text = io.StringIO()
-    writer = csv.writer(text, lineterminator="\n")
-    writer.writerow(("task", "steps", "return"))
-    for unit in units:
-        path = unit.folder / "curve.csv"
-        for steps, _, mean in read_curve(path) if path.exists() else []:
-            writer.writerow((unit.task, steps, mean))
-    write_atomic(METRICS / f"curves_{name}.csv", text.getvalue())
+    with replaced_folder(METRICS / f"curves_{name}") as folder:
+        for unit in units:
+            curve = unit.folder / "curve.csv"
+            if curve.exists():
+                shutil.copy(curve, folder / f"{unit.task}.csv")
 
 
 def main(params: Params, arguments: Namespace) -> None:
