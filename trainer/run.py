@@ -57,6 +57,7 @@ def main(params: Params, arguments: argparse.Namespace) -> None:
         key = run_key(params, tasks, folder)
         if read_key(output / RECORD) == key:
             log.info("train: '%s' is trained already with these settings and data", output)
+            write_metrics(output)
             return
         parts = prepare(params.jat, params.seed, folder, tasks)
         start_work(work, key)
@@ -241,8 +242,14 @@ def publish(trainer: JatTrainer, parts: Parts, work: Path, output: Path, key: st
         save_specs(folder, parts.specs)
         shutil.copy(work / CURVE, folder)
         write_json(folder / RECORD, {"key": key, **metrics})
-    write_json(METRICS / "jat.json", metrics)
+    write_metrics(output)
     log.info("train: wrote '%s' after %d tokens", output, valid)
+
+
+def write_metrics(output: Path) -> None:
+    """``metrics/jat.json`` from a trained model's folder: DVC removes it before each run."""
+    record = read_json(output / RECORD)
+    write_json(METRICS / "jat.json", {name: record[name] for name in record if name != "key"})
 
 
 if __name__ == "__main__":

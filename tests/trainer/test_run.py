@@ -138,6 +138,7 @@ def test_a_finished_run_is_left_alone_until_its_settings_change(trained, dataset
     made = Path("artifacts/jat/model.safetensors").stat().st_ino
     train(dataset)
     assert Path("artifacts/jat/model.safetensors").stat().st_ino == made
+    assert json.loads(Path("metrics/jat.json").read_text())["steps"] == 8
     train(dataset, steps=2)
     assert Path("artifacts/jat/model.safetensors").stat().st_ino != made
 
