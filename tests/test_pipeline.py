@@ -96,6 +96,15 @@ def test_a_second_run_does_nothing(project):
     assert "Running stage" not in done.stdout
 
 
+def test_a_forced_run_finds_everything_built(project):
+    weights = project / "artifacts" / "jat" / "model.safetensors"
+    expert = project / "artifacts" / "experts" / "atari" / "atari-pong" / "model.safetensors"
+    before = [path.stat().st_mtime_ns for path in (weights, expert)]
+    done = run("dvc", "repro", "--force", cwd=project)
+    assert done.returncode == 0, done.stdout + done.stderr
+    assert [path.stat().st_mtime_ns for path in (weights, expert)] == before
+
+
 def test_every_domain_is_in_the_dataset(project):
     names = {path.name for path in (project / "artifacts" / "dataset").iterdir() if path.is_dir()}
     params = tiny_params()
