@@ -8,9 +8,12 @@ from pathlib import Path
 
 import numpy as np
 
+from pipeline.errors import UserError
 from pipeline.stage import write_atomic
 
 COLUMNS = ("steps", "seconds", "return")
+SCORED_ON = 20
+"""Episodes behind the score of a moment, at least."""
 
 
 @dataclass
@@ -22,6 +25,7 @@ class Curve:
     """Steps between rows."""
     rows: list[tuple[int, float, float]] = field(default_factory=list)
     _returns: list[float] = field(default_factory=list)
+    _recent: list[float] = field(default_factory=list)
     _started: float = field(default_factory=time.monotonic)
 
     @classmethod
@@ -36,17 +40,30 @@ class Curve:
         """Episodes ended with these returns."""
         self._returns.extend(float(r) for r in returns)
 
-    def advance(self, steps: int, last: bool = False) -> None:
-        """Write a row if one is due; a row without a finished episode waits for one."""
+    def advance(self, steps: int, last: bool = False) -> bool:
+        """Write a row if one is due; a row without a finished episode waits for one.
+
+        Whether there is a new row.
+        """
         done = self.rows[-1][0] if self.rows else 0
         due = steps // self.every > done // self.every or (last and steps > done)
         if due and self._returns:
             seconds = time.monotonic() - self._started
             self.rows.append((steps, round(seconds, 1), float(np.mean(self._returns))))
+            self._recent = (self._recent + self._returns)[-max(SCORED_ON, len(self._returns)) :]
             self._returns.clear()
             self._write()
-        elif last and not self.path.exists():
+            return True
+        if last and not self.path.exists():
             self._write()  # no episode ended: an empty curve
+        return False
+
+    def score(self) -> float | None:
+        """Mean return at the last row: of its episodes, and of earlier ones if those are few.
+
+        None while fewer than ``SCORED_ON`` episodes have ended: their mean would be luck.
+        """
+        return float(np.mean(self._recent)) if len(self._recent) >= SCORED_ON else None
 
     def _write(self) -> None:
         text = io.StringIO()
@@ -57,8 +74,10 @@ class Curve:
 
 
 def read_curve(path: Path) -> list[tuple[int, float, float]]:
-    """The rows of a curve file."""
-    with path.open(newline="", encoding="utf8") as file:
-        return [
-            (int(r["steps"]), float(r["seconds"]), float(r["return"])) for r in csv.DictReader(file)
-        ]
+    """The rows of a curve file; UserError when it is none."""
+    try:
+        with path.open(newline="", encoding="utf8") as file:
+            reader = csv.DictReader(file)
+            return [(int(r["steps"]), float(r["seconds"]), float(r["return"])) for r in reader]
+    except (KeyError, TypeError, ValueError, csv.Error):
+        raise UserError(f"'{path}' is not a learning curve: delete it") from None

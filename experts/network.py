@@ -6,10 +6,11 @@ Sample Factory's checkpoint is a pickle that needs Sample Factory; what is publi
 import re
 from dataclasses import asdict, dataclass
 from pathlib import Path
-from typing import Any
+from typing import Annotated, Any
 
 import safetensors.torch
 import torch
+from pydantic import ConfigDict, Field, TypeAdapter
 from safetensors import SafetensorError
 from torch import Tensor, nn
 
@@ -27,19 +28,24 @@ EPSILON, CLIP = 1e-5, 5.0
 STDDEV = (1e-4, 1e4)
 """Bounds of a Gaussian's deviation (sample_factory.algo.utils.action_distributions)."""
 
+Size = Annotated[int, Field(gt=0, le=4096)]
+"""Bounded, since descriptions come from anywhere and networks of them are built."""
+
 
 @dataclass(frozen=True)
 class Architecture:
     """What a network is made of; stored in ``config.json``."""
 
-    observation: tuple[int, ...]
+    __pydantic_config__ = ConfigDict(extra="forbid", allow_inf_nan=False)
+
+    observation: Annotated[tuple[Size, ...], Field(min_length=1, max_length=3)]
     """Shape of one observation."""
-    actions: int
+    actions: Size
     """Number of discrete actions, or of continuous dimensions."""
     discrete: bool
-    convolutions: tuple[tuple[int, int, int], ...]
+    convolutions: Annotated[tuple[tuple[Size, Size, Size], ...], Field(max_length=8)]
     """Channels, kernel, stride."""
-    layers: tuple[int, ...]
+    layers: Annotated[tuple[Size, ...], Field(max_length=16)]
     """Sizes of the fully connected layers."""
     activation: str
     subtract: float
@@ -51,17 +57,11 @@ class Architecture:
 
     @classmethod
     def from_dict(cls, values: dict[str, Any]) -> "Architecture":
-        """The inverse of ``to_dict``; ValueError or TypeError when it is none."""
-        values = dict(values)
-        for key in ("observation", "layers"):
-            values[key] = tuple(int(size) for size in values[key])
-        values["convolutions"] = tuple(
-            (int(channels), int(kernel), int(stride))
-            for channels, kernel, stride in values["convolutions"]
-        )
-        if values["activation"] not in ACTIVATIONS:
-            raise ValueError(f"unknown activation {values['activation']!r}")
-        return cls(**values)
+        """The inverse of ``to_dict``; ValueError when it is none."""
+        architecture = TypeAdapter(cls).validate_python(values)
+        if architecture.activation not in ACTIVATIONS:
+            raise ValueError(f"unknown activation {architecture.activation!r}")
+        return architecture
 
     def to_dict(self) -> dict[str, Any]:
         """As JSON can hold it."""
@@ -120,7 +120,11 @@ class Network(nn.Module):
 def from_sample_factory(
     weights: dict[str, Tensor], cfg: Any, observation: tuple[int, ...], actions: int, discrete: bool
 ) -> Network:
-    """The network of a Sample Factory model: ``weights`` by its names, ``cfg`` its settings."""
+    """The network of a Sample Factory model: ``weights`` by its names, ``cfg`` its settings.
+
+    UserError when the weights are of another kind, do not fit, or are not finite.
+    """
+    _check_kind(weights)
     image = len(observation) > 1
     if image and cfg.encoder_conv_architecture not in CONVOLUTIONS:
         raise UserError(
@@ -141,12 +145,41 @@ def from_sample_factory(
         state_dependent_stddev=cfg.adaptive_stddev,
         tanh_scale=float(cfg.continuous_tanh_scale),
     )
-    network = Network(architecture)
-    network.load_state_dict(_renamed(weights, len(hidden), network))
+    network = _fill(_build(architecture), _renamed(weights, len(hidden)))
+    if not all(bool(torch.isfinite(tensor).all()) for tensor in network.state_dict().values()):
+        raise UserError("the weights are not finite")
+    return network
+
+
+def _check_kind(weights: dict[str, Tensor]) -> None:
+    parts = [name.split(".") for name in weights]
+    if any(names[0] in ("core", "actor_core") for names in parts):
+        raise UserError("the network is recurrent: only functions of one observation are supported")
+    inputs = {names[2] for names in parts if len(names) > 2 and names[1] == "encoders"}
+    if inputs - {"obs"}:
+        raise UserError(f"the network has other inputs than 'obs': {', '.join(sorted(inputs))}")
+
+
+def _build(architecture: Architecture) -> Network:
+    try:
+        return Network(architecture)
+    except RuntimeError as error:
+        raise UserError(f"the layers do not fit together: {_last_line(error)}") from None
+
+
+def _fill(network: Network, weights: dict[str, Tensor]) -> Network:
+    try:
+        network.load_state_dict(weights)
+    except RuntimeError as error:
+        raise UserError(f"the weights do not fit the network: {_last_line(error)}") from None
     return network.eval()
 
 
-def _renamed(weights: dict[str, Tensor], hidden: int, network: Network) -> dict[str, Tensor]:
+def _last_line(error: RuntimeError) -> str:
+    return str(error).splitlines()[-1].strip()
+
+
+def _renamed(weights: dict[str, Tensor], hidden: int) -> dict[str, Tensor]:
     """Sample Factory's tensors under this module's names, those of the critic left out."""
     patterns = [
         (r"obs_normalizer\..*\.running_mean", "mean"),
@@ -164,7 +197,7 @@ def _renamed(weights: dict[str, Tensor], hidden: int, network: Network) -> dict[
         if match := re.fullmatch(r"(?:actor_)?decoder\.mlp\.(\d+)\.(\w+)", name):
             # Each layer of an MLP is two modules, the linear one and its activation.
             renamed[f"layers.{int(match[1]) + 2 * hidden}.{match[2]}"] = tensor.float().clone()
-    return {name: tensor for name, tensor in renamed.items() if name in network.state_dict()}
+    return renamed
 
 
 def save(network: Network) -> bytes:
@@ -176,16 +209,14 @@ def save(network: Network) -> bytes:
 
 def load(path: Path, architecture: Architecture) -> Network:
     """Weights from safetensors; UserError when the file is missing, foreign or broken."""
-    network = Network(architecture)
     try:
-        network.load_state_dict(safetensors.torch.load(path.read_bytes()))
+        weights = safetensors.torch.load(path.read_bytes())
+        return _fill(_build(architecture), weights)
     except FileNotFoundError:
         raise UserError(f"'{path}' does not exist: train the expert again") from None
     except SafetensorError as error:
         raise UserError(
             f"'{path}' is not a safetensors file ({error}): train the expert again"
         ) from None
-    except RuntimeError as error:
-        reason = str(error).splitlines()[-1].strip()
-        raise UserError(f"'{path}' does not fit its config.json: {reason}") from None
-    return network.eval()
+    except UserError as error:
+        raise UserError(f"'{path}' does not fit its config.json: {error}") from None

@@ -32,9 +32,7 @@ class NetworkPolicy:
     def bind(self, envs: VectorEnv) -> None:
         """UserError when the network was made for other observations or actions."""
         architecture = self._network.architecture
-        discrete = hasattr(envs.action_space, "n")
-        actions = envs.action_space.n if discrete else envs.action_space.shape[0]
-        there = (tuple(envs.observation_space.shape), int(actions), discrete)
+        there = spaces_of(envs)
         here = (architecture.observation, architecture.actions, architecture.discrete)
         if here != there:
             raise UserError(
@@ -58,6 +56,13 @@ class NetworkPolicy:
             return parameters.numpy()
         noise = torch.randn(parameters.shape, generator=self._generator)
         return (parameters + stddev * noise).numpy()
+
+
+def spaces_of(envs: VectorEnv) -> tuple[tuple[int, ...], int, bool]:
+    """Shape of one observation, number of actions (or of their dimensions), whether discrete."""
+    discrete = hasattr(envs.action_space, "n")
+    actions = envs.action_space.n if discrete else envs.action_space.shape[0]
+    return tuple(envs.observation_space.shape), int(actions), discrete
 
 
 def load_policy(task: Task, folder: Path, seed: int, threads: int = 1) -> Policy:

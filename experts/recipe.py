@@ -19,7 +19,7 @@ FIXED: dict[str, Any] = {
     "use_env_info_cache": False,  # the cache is a pickle in a folder shared with other users
     "set_workers_cpu_affinity": False,  # it would pin every serial run to the same core
     "log_to_file": False,  # its file handler stays with the process's first run
-    "save_best_every_sec": 10**9,  # the last policy is the expert
+    "save_best_every_sec": 10**9,  # the best moment is found on the learning curve instead
     "keep_checkpoints": 2,
     "restart_behavior": "resume",
     "with_wandb": False,

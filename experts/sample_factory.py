@@ -6,7 +6,7 @@ an expert's recipe moves them to processes of their own.
 """
 
 import logging
-import time
+import os
 from collections.abc import Iterator
 from contextlib import contextmanager
 from pathlib import Path
@@ -19,23 +19,22 @@ from sample_factory.algo.learning import learner, learner_worker
 from sample_factory.algo.runners import runner as runner_module
 from sample_factory.algo.runners.runner import AlgoObserver, Runner
 from sample_factory.algo.utils import make_env
+from sample_factory.algo.utils.context import global_model_factory
 from sample_factory.algo.utils.env_info import extract_env_info
 from sample_factory.algo.utils.misc import EPISODIC, ExperimentStatus
 from sample_factory.envs.env_utils import register_env
 from sample_factory.train import make_runner
-from signal_slot.signal_slot import EventLoop, EventLoopObject, Timer
 
-from experts.checkpoints import newest_checkpoint, read_checkpoint, steps_of
+from experts.checkpoints import BEST, best_checkpoint, newest_checkpoint, read_checkpoint, steps_of
 from experts.curve import Curve
 from experts.recipe import Training, make_config
 from pipeline.domains import get_domain
+from experts.watchdog import Watchdog, raise_last_words
 from pipeline.errors import UserError
 from pipeline.seeds import env_seeds
 from pipeline.tasks import get_task
 from pipeline.types import VectorEnv
 
-STALL_SECONDS = 120
-"""A run without a new frame for this long is given up."""
 SCORE = "score"
 """Key of the finished episodes' returns in Sample Factory's episodic statistics."""
 
@@ -123,7 +122,7 @@ def env_info_in_this_process(cfg: Any) -> Any:
 
 
 class ResumingLearner(learner.Learner):
-    """A learner that goes on where its checkpoint ends."""
+    """A learner that goes on where its checkpoint ends, and keeps its best moment."""
 
     def init(self) -> Any:
         """Sample Factory restarts a linear decay at the full learning rate; here it goes on."""
@@ -131,53 +130,49 @@ class ResumingLearner(learner.Learner):
         if isinstance(self.lr_scheduler, learner.LinearDecayScheduler):
             self.lr_scheduler.step = self.train_step
         return data
+        best = best_checkpoint(Path(self.cfg.train_dir))
+        known = read_checkpoint(best).get("best_performance") if best else None
+        self.best_performance = -np.inf if known is None else float(known)
 
     @staticmethod
+    @staticmethod
+    def get_checkpoints(checkpoints_dir: str, pattern: str = "checkpoint_*") -> list[str]:
+        """Oldest first, without the unfinished file that a killed process leaves."""
+        return sorted(str(path) for path in Path(checkpoints_dir).glob(f"{pattern}.pth"))
+
     def load_checkpoint(checkpoints: list[str], device: Any) -> dict[str, Any] | None:
         """Sample Factory starts from scratch in silence when it cannot read a checkpoint."""
         return read_checkpoint(Path(checkpoints[-1]), device) if checkpoints else None
 
 
-class Watchdog(EventLoopObject):
-    """Raises UserError in the runner's event loop when it has not been fed for too long.
-
-    A dead worker or a sampler without data leaves Sample Factory waiting at 0 FPS for ever.
-    """
-
-    def __init__(self, loop: EventLoop, task: str) -> None:
-        super().__init__(loop, "watchdog")
-        self.task = task
-        self.timer = Timer(loop, 10)
-        self.timer.timeout.connect(self.check)
-        self.feed()
-
-    def feed(self) -> None:
-        """Progress was made."""
-        self.last = time.monotonic()
-
-    def check(self) -> None:
-        """Called every ten seconds."""
-        if time.monotonic() - self.last > STALL_SECONDS:
-            raise UserError(
-                f"training {self.task} made no progress for {STALL_SECONDS} s and was given up: "
-                "run the same command again to go on from its last checkpoint"
-            )
+    def save_best(self, policy_id: int, metric: str, metric_value: float) -> bool:
+        """Keep the present state as the best one when no earlier moment scored as much.
+        The score is stored in the file itself, so that a killed run remembers it. Only scores of
+        whole games count, as ``Watch`` tells them.
+        """
+        if metric != SCORE or metric_value <= self.best_performance:
+            return False
+        self.best_performance = float(metric_value)
+        path = Path(self.checkpoint_dir(self.cfg, self.policy_id)) / BEST
+        temporary = path.with_suffix(".tmp")
+        torch.save(self._get_checkpoint_dict(), temporary)
+        os.replace(temporary, path)
+        return True
 
 
 class Watch(AlgoObserver):
-    """Follows a run: writes its learning curve and feeds its watchdog."""
+    """Follows a run: writes its learning curve, feeds its watchdog, tells the best moment."""
 
-    def __init__(self, training: Training, resumed_at: int) -> None:
+    def __init__(self, training: Training, resumed_at: int, watchdog: Watchdog) -> None:
         self.curve = Curve.resume(
             training.folder / "curve.csv", every=max(1, training.steps // 50), steps=resumed_at
         )
-        self.task = training.task
+        self.watchdog = watchdog
         self.steps = resumed_at
 
     def on_init(self, runner: Runner) -> None:
-        """Hear of finished episodes, and look for a stall every ten seconds."""
+        """Hear of finished episodes."""
         runner.policy_msg_handlers[EPISODIC].insert(0, self._on_episodes)
-        self.watchdog = Watchdog(runner.event_loop, self.task)
 
     def on_training_step(self, runner: Runner, training_iteration_since_resume: int) -> None:
         """One more batch was learnt."""
@@ -185,12 +180,15 @@ class Watch(AlgoObserver):
         if steps > self.steps:
             self.steps = steps
             self.watchdog.feed()
-            self.curve.advance(steps)
+            self._advance(runner)
 
     def on_stop(self, runner: Runner) -> None:
         """The run ends."""
-        self.watchdog.timer.stop()
-        self.curve.advance(self.steps, last=True)
+        self._advance(runner, last=True)
+
+    def _advance(self, runner: Runner, last: bool = False) -> None:
+        if self.curve.advance(self.steps, last) and (score := self.curve.score()) is not None:
+            runner.save_best.emit(0, SCORE, score)
 
     def _on_episodes(self, runner: Runner, message: dict, policy_id: int) -> None:
         scores = np.atleast_1d(message[EPISODIC].pop(SCORE))
@@ -200,12 +198,14 @@ class Watch(AlgoObserver):
             message[EPISODIC][SCORE] = scores  # for TensorBoard, after this
 
 
-def train(training: Training) -> Path:
+def train(training: Training, *observers: AlgoObserver) -> Path:
     """Train from the newest checkpoint, if there is one, to ``steps``; the final checkpoint.
 
     UserError for a bad recipe or a stalled run. Killed at any moment, the same call goes on.
+    ``observers`` hear of the run's progress as its own do.
     """
     checkpoint = newest_checkpoint(training.folder)
+    raise_last_words(training.folder)
     resumed_at = steps_of(checkpoint)
     if checkpoint is not None and resumed_at > training.steps:
         return checkpoint
@@ -213,13 +213,14 @@ def train(training: Training) -> Path:
     register_env(training.task, make_training_env)
     runner_module.obtain_env_info_in_a_separate_process = env_info_in_this_process
     learner_worker.Learner = ResumingLearner
-    with _own_log(training.folder / "run" / "log.txt") as last_error:
+    with own_log(training.folder / "run" / "log.txt") as last_error:
         _, runner = make_runner(make_config(training, resumed_at))
-        watch = Watch(training, resumed_at)
-        runner.register_observer(watch)
-        status = runner.init()
-        if status == ExperimentStatus.SUCCESS:
-            status = runner.run()
+        with Watchdog(runner.event_loop, training.task, training.folder) as watchdog:
+            for observer in (Watch(training, resumed_at, watchdog), *observers):
+                runner.register_observer(observer)
+            status = runner.init()
+            if status == ExperimentStatus.SUCCESS:
+                status = runner.run()
     if status == ExperimentStatus.INTERRUPTED:
         raise KeyboardInterrupt
     final = newest_checkpoint(training.folder)
@@ -242,7 +243,7 @@ class _LastError(logging.Handler):
 
 
 @contextmanager
-def _own_log(path: Path) -> Iterator[_LastError]:
+def own_log(path: Path) -> Iterator[_LastError]:
     """Send Sample Factory's log to a file of this run instead of the console."""
     path.parent.mkdir(parents=True, exist_ok=True)
     logger = logging.getLogger("rl")

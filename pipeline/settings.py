@@ -32,7 +32,8 @@ class Expert(Settings):
     """Where a domain's experts come from, and how much training they get."""
 
     source: str = "train"
-    """``train`` | ``scripted`` | ``bot`` | ``shipped`` | ``hub:<repo>@<revision>``."""
+    """``train`` | ``scripted`` | ``bot`` | ``shipped`` | ``hub:<repo>@<revision>`` |
+    ``file:<path>``. A repository or a path holds experts of this project or of Sample Factory."""
     sources: dict[str, str] = {}
     """Task -> source, where it differs from the domain's."""
     steps: Positive = 100_000
@@ -56,8 +57,11 @@ class Expert(Settings):
     @classmethod
     def _known_source(cls, source: str) -> str:
         known = ("train", "scripted", "bot", "shipped")
-        if source not in known and not source.startswith("hub:"):
-            raise ValueError(f"is not one of {', '.join(known)}, hub:<repo>@<revision>")
+        kind, _, rest = source.partition(":")
+        if source not in known and (kind not in ("hub", "file") or not rest):
+            raise ValueError(
+                f"is not one of {', '.join(known)}, hub:<repo>@<revision>, file:<path>"
+            )
         return source
 
     @field_validator("sources")

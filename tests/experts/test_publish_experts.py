@@ -43,10 +43,13 @@ def test_what_is_published_can_be_used_as_a_source(expert, tmp_path, monkeypatch
     assert (
         "| mujoco-hopper | argmax | 1,234,567 | 1.50 ± 0.25 | 9 |  | 0.10 | 2.00 | weak |" in text
     )
-    monkeypatch.setattr("huggingface_hub.snapshot_download", lambda *_, **__: str(target))
+    monkeypatch.setattr(
+        "huggingface_hub.snapshot_download",
+        lambda *_, dry_run=False, **__: [] if dry_run else str(target),
+    )
     copied = tmp_path / "copied"
     copied.mkdir()
-    sources.hub(TASK, "hub:someone/experts@main", copied)
+    sources.hub(TASK, "hub:someone/experts@main", copied, {})
     assert load_policy(TASK, copied, 0).checksum == load_policy(TASK, expert, 0).checksum
 
 

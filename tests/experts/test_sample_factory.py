@@ -9,8 +9,9 @@ import time
 import numpy as np
 import pytest
 import torch
+from signal_slot.signal_slot import EventLoop
 
-from experts import checkpoints, recipe
+from experts import checkpoints, recipe, watchdog
 from experts import sample_factory as sf
 from experts.curve import read_curve
 from pipeline.domains import get_domain
@@ -141,10 +142,10 @@ def test_bad_recipe_is_one_line(tmp_path, changes, message):
         recipe.make_config(training(tmp_path, **changes))
 
 
-def test_watchdog_gives_up_a_stalled_run(monkeypatch):
-    dog = sf.Watchdog(sf.EventLoop("test", serial_mode=True), TASK)
+def test_watchdog_gives_up_a_stalled_run(monkeypatch, tmp_path):
+    dog = sf.Watchdog(EventLoop("test", serial_mode=True), TASK, tmp_path)
     dog.check()
-    monkeypatch.setattr(sf, "STALL_SECONDS", -1)
+    monkeypatch.setattr(watchdog, "STALL_SECONDS", -1)
     with pytest.raises(UserError, match="no progress"):
         dog.check()
 
