@@ -15,7 +15,7 @@ from pathlib import Path
 from typing import Any
 
 from experts import network, sources
-from experts.checkpoints import read_checkpoint, steps_of
+from experts.checkpoints import summaries_of
 from experts.curve import read_curve
 from experts.gate import VERDICTS, judge, play
 from experts.policy import load_policy
@@ -64,11 +64,15 @@ class Unit:
     """Where the expert goes."""
     training: Path
     """Where its training is kept meanwhile."""
+    threads: int = 1
+    """Of the environments and the learner; they decide how fast it goes."""
 
     @property
     def fingerprint(self) -> str:
         """Everything that decides the weights; another one makes the expert anew."""
         decides: dict[str, Any] = {"format": FORMAT, "task": self.task, "source": self.source}
+        if self.source.startswith("file:"):
+            decides["source"] = sources.file_checksum(get_task(self.task), self.source)
         if self.source == "train":
             keys = ("steps", "envs", "recipe", "env", "seed")
             decides |= {key: getattr(self, key) for key in keys}
@@ -90,7 +94,7 @@ def plan(params: Params, name: str) -> list[Unit]:
         units.append(
             Unit(
                 id,
-                expert.source_of(id),
+                sources.absolute(expert.source_of(id)),
                 expert.steps_of(id),
                 expert.envs,
                 {**recipe, **expert.recipe_of(id)},
@@ -101,6 +105,7 @@ def plan(params: Params, name: str) -> list[Unit]:
                 random_play(params, id),
                 expert_folder(task).resolve(),
                 (TRAINING / id).resolve(),
+                max(1, int(expert.cpus)),
             )
         )
     return units
@@ -145,27 +150,21 @@ def score(unit: Unit, folder: Path) -> dict[str, Any]:
 
 def train_expert(unit: Unit, folder: Path) -> dict[str, Any]:
     """Train with APPO, then write the weights and the curve; the description."""
-    from experts.recipe import Training, make_config
+    from experts.recipe import Training
     from experts.sample_factory import train
+    from experts.selection import select
 
     task = get_task(unit.task)
-    domain = get_domain(task.domain)
-    assert domain.make_envs is not None
     (seed,) = sequence(unit.seed, "appo", task.id).generate_state(1)
     training = Training(
-        task.id, unit.steps, unit.envs, unit.recipe, unit.env, int(seed >> 1), unit.state
-    )
-    checkpoint = train(training)
-    envs = domain.make_envs(task, [0], **unit.env)
-    discrete = hasattr(envs.action_space, "n")
-    actions = int(envs.action_space.n if discrete else envs.action_space.shape[0])
-    observation = tuple(envs.observation_space.shape)
-    envs.close()
-    policy = network.from_sample_factory(
-        read_checkpoint(checkpoint)["model"], make_config(training), observation, actions, discrete
-    )
+        task.id, unit.steps, unit.envs, unit.recipe, unit.env, int(seed >> 1), unit.state,
+        unit.threads,
+    )  # fmt: skip
+    last = train(training)
+    policy, chosen = select(training, last, unit.mode or "sample", unit.episodes, unit.seed)
     write_atomic(folder / "model.safetensors", network.save(policy))
     shutil.copy(unit.state / "curve.csv", folder / "curve.csv")
+    shutil.copytree(summaries_of(unit.state), folder / "tensorboard")
     return {
         "format": FORMAT,
         "kind": "network",
@@ -173,7 +172,7 @@ def train_expert(unit: Unit, folder: Path) -> dict[str, Any]:
         "network": policy.architecture.to_dict(),
         "mode": unit.mode,
         "weights_sha256": sha256(folder / "model.safetensors"),
-        "steps": steps_of(checkpoint),
+        **chosen,
         "envs": unit.envs,
         "recipe": unit.recipe,
         "env": unit.env,
@@ -186,7 +185,8 @@ MAKE = {
     "train": train_expert,
     "scripted": lambda unit, folder: sources.scripted(get_task(unit.task)),
     "bot": lambda unit, folder: sources.bot(get_task(unit.task)),
-    "hub": lambda unit, folder: sources.hub(get_task(unit.task), unit.source, folder),
+    "hub": lambda unit, folder: sources.hub(get_task(unit.task), unit.source, folder, unit.env),
+    "file": lambda unit, folder: sources.file(get_task(unit.task), unit.source, folder, unit.env),
     "shipped": lambda unit, folder: sources.shipped(get_task(unit.task), folder),
 }
 """Source -> what fills the folder and describes it."""
@@ -235,12 +235,15 @@ def write_metrics(name: str, units: list[Unit], scores: list[dict[str, Any]]) ->
 def main(params: Params, arguments: Namespace) -> None:
     """Make one domain's experts."""
     units = plan(params, arguments.domain)
-    with followed(units):
+    expert = params.domain(arguments.domain).expert
+    with followed([unit for unit in units if unit.source == "train"]):
         scores = fan_out(
             make_expert,
             units,
             workers=params.workers,
             desc=f"{arguments.domain} experts",
+            cpus=expert.cpus,
+            gpus=expert.gpus,
             name=lambda unit: unit.task,
         )
     write_metrics(arguments.domain, units, scores)

@@ -42,6 +42,10 @@ class Expert(Settings):
     """Task -> steps, where it differs."""
     envs: Positive = 64
     """Environments stepped together in training."""
+    cpus: Annotated[float, Field(gt=0)] = 1
+    """CPU cores of a task, and the threads of its training."""
+    gpus: Annotated[float, Field(ge=0)] = 0
+    """GPUs of a task (a share such as 0.25 lets four tasks use one); above 0, training is on it."""
     recipe: dict[str, Any] = {}
     """Sample Factory settings that override the domain's recipe."""
     task_recipe: dict[str, dict[str, Any]] = {}
@@ -81,7 +85,8 @@ class Expert(Settings):
 
     def recipe_of(self, task: str) -> dict[str, Any]:
         """The settings that override the domain's recipe for one task."""
-        return {**self.recipe, **self.task_recipe.get(task, {})}
+        device = {"device": "gpu"} if self.gpus else {}
+        return {**device, **self.recipe, **self.task_recipe.get(task, {})}
 
 
 class Collect(Settings):
