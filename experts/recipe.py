@@ -5,6 +5,7 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
+import torch
 from sample_factory.cfg.arguments import parse_full_cfg, parse_sf_args
 
 from pipeline.errors import UserError, did_you_mean
@@ -35,6 +36,9 @@ FREE = {
     "experiment_summaries_interval",
 }  # fmt: skip
 """Those of them that a recipe may override."""
+OWN: dict[str, Any] = {"encoder_precision": "float32"}
+"""Settings that Sample Factory does not have: see ``experts/encoder.py``."""
+PRECISIONS = ("float32", "bfloat16")
 
 
 @dataclass(frozen=True)
@@ -53,6 +57,7 @@ class Training:
     folder: Path
     """Checkpoints and the running learning curve."""
     threads: int = 1
+    """Of the environments and of torch."""
 
 
 def make_config(training: Training, resumed_at: int = 0) -> Namespace:
@@ -62,6 +67,9 @@ def make_config(training: Training, resumed_at: int = 0) -> Namespace:
         f"--train_dir={training.folder}",
     ]  # fmt: skip
     parser, defaults = parse_sf_args(argv)
+    for key, value in OWN.items():
+        parser.add_argument(f"--{key}", default=value)
+        setattr(defaults, key, value)
     for key, value in training.recipe.items():
         _check_setting(training.task, key, value, vars(defaults))
     parser.set_defaults(**{**FIXED, **training.recipe})
@@ -70,6 +78,11 @@ def make_config(training: Training, resumed_at: int = 0) -> Namespace:
     cfg.task_envs, cfg.task_options = training.envs, training.env
     cfg.task_threads, cfg.resumed_at = training.threads, resumed_at
     _check_batch(training.task, cfg)
+    if cfg.device == "gpu" and not torch.cuda.is_available():
+        raise UserError(
+            f"expert recipe of {training.task}: 'device' is gpu, but there is no CUDA device here: "
+            "remove it, or set 'gpus: 0'"
+        )
     cfg.cli_args = dict(vars(cfg))  # what is set here wins over the run's saved settings
     return cfg
 
@@ -80,6 +93,8 @@ def _check_setting(task: str, key: str, value: Any, defaults: dict[str, Any]) ->
         raise UserError(f"{where} is no Sample Factory setting{did_you_mean(key, defaults)}")
     if key in FIXED and key not in FREE:
         raise UserError(f"{where} is fixed to {FIXED[key]!r}: remove it")
+    if key == "encoder_precision" and value not in PRECISIONS:
+        raise UserError(f"{where} must be one of {', '.join(PRECISIONS)} (it is {value!r})")
     default = defaults[key]
     numbers = isinstance(default, float) and type(value) in (int, float)
     if default is not None and not numbers and type(value) is not type(default):

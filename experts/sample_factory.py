@@ -27,9 +27,10 @@ from sample_factory.train import make_runner
 
 from experts.checkpoints import BEST, best_checkpoint, newest_checkpoint, read_checkpoint, steps_of
 from experts.curve import Curve
+from experts.encoder import make_encoder
 from experts.recipe import Training, make_config
-from pipeline.domains import get_domain
 from experts.watchdog import Watchdog, raise_last_words
+from pipeline.domains import get_domain
 from pipeline.errors import UserError
 from pipeline.seeds import env_seeds
 from pipeline.tasks import get_task
@@ -129,24 +130,24 @@ class ResumingLearner(learner.Learner):
         data = super().init()
         if isinstance(self.lr_scheduler, learner.LinearDecayScheduler):
             self.lr_scheduler.step = self.train_step
-        return data
         best = best_checkpoint(Path(self.cfg.train_dir))
         known = read_checkpoint(best).get("best_performance") if best else None
         self.best_performance = -np.inf if known is None else float(known)
+        return data
 
-    @staticmethod
     @staticmethod
     def get_checkpoints(checkpoints_dir: str, pattern: str = "checkpoint_*") -> list[str]:
         """Oldest first, without the unfinished file that a killed process leaves."""
         return sorted(str(path) for path in Path(checkpoints_dir).glob(f"{pattern}.pth"))
 
+    @staticmethod
     def load_checkpoint(checkpoints: list[str], device: Any) -> dict[str, Any] | None:
         """Sample Factory starts from scratch in silence when it cannot read a checkpoint."""
         return read_checkpoint(Path(checkpoints[-1]), device) if checkpoints else None
 
-
     def save_best(self, policy_id: int, metric: str, metric_value: float) -> bool:
         """Keep the present state as the best one when no earlier moment scored as much.
+
         The score is stored in the file itself, so that a killed run remembers it. Only scores of
         whole games count, as ``Watch`` tells them.
         """
@@ -201,16 +202,17 @@ class Watch(AlgoObserver):
 def train(training: Training, *observers: AlgoObserver) -> Path:
     """Train from the newest checkpoint, if there is one, to ``steps``; the final checkpoint.
 
-    UserError for a bad recipe or a stalled run. Killed at any moment, the same call goes on.
     ``observers`` hear of the run's progress as its own do.
+    UserError for a bad recipe or a stalled run. Killed at any moment, the same call goes on.
     """
-    checkpoint = newest_checkpoint(training.folder)
     raise_last_words(training.folder)
+    checkpoint = newest_checkpoint(training.folder)
     resumed_at = steps_of(checkpoint)
     if checkpoint is not None and resumed_at > training.steps:
         return checkpoint
     torch.set_num_threads(training.threads)
     register_env(training.task, make_training_env)
+    global_model_factory().register_encoder_factory(make_encoder)
     runner_module.obtain_env_info_in_a_separate_process = env_info_in_this_process
     learner_worker.Learner = ResumingLearner
     with own_log(training.folder / "run" / "log.txt") as last_error:
