@@ -9,41 +9,33 @@ Where minigrid's bot returns an action, this one returns the same.
 
 import hashlib
 import traceback
-from collections.abc import Callable
 from importlib.metadata import version
 from pathlib import Path
 from typing import Any
 
 import numpy as np
 from minigrid.core.actions import Actions
-from minigrid.core.constants import OBJECT_TO_IDX
-from minigrid.core.world_object import Door, WorldObj
+from minigrid.core.constants import DIR_TO_VEC
+from minigrid.core.world_object import Door, Key, WorldObj
+from minigrid.envs.babyai.core.verifier import ObjDesc
 from minigrid.utils.baby_ai_bot import (
     BabyAIBot,
+    DropSubgoal,
     ExploreSubgoal,
     GoNextToSubgoal,
     OpenSubgoal,
+    PickupSubgoal,
+    Subgoal,
 )
 
 from experts import bot_search
-from experts.bot_search import (
-    CELL_KINDS,
-    FREE,
-    MOVABLE,
-    Flood,
-    Position,
-    moves,
-    unsolvable,
-    world_positions,
-)
-from pipeline.domains.babyai_minigrid import AGENT_CELL, MARGIN, MinigridEnv
+from experts.bot_search import Map, Position, unsolvable
+from pipeline.domains.babyai_minigrid import VIEW, MinigridEnv
 from pipeline.errors import UserError
 from pipeline.types import Observations, Task, VectorEnv
 
 MAX_REVISIONS = 1000
 """Changes to a plan before one action; a plan that needs more never ends."""
-
-Accept = Callable[[Position, WorldObj | None], Any]
 
 
 class GaveUp(Exception):
@@ -51,27 +43,24 @@ class GaveUp(Exception):
 
 
 class Bot(BabyAIBot):
-    """minigrid's bot for one episode of one level; ``suggest`` replaces ``replan``."""
+    """minigrid's bot for one episode of one level; ``suggest`` replaces ``replan``.
+
+    Finding the way, which takes nearly all of the time, is done here; opening, picking up and
+    dropping are left to minigrid's subgoals.
+    """
 
     def __init__(self, level: Any) -> None:
         super().__init__(level)
         self.level = level
-        shape = level.width + 2 * MARGIN, level.height + 2 * MARGIN
-        self._seen = np.zeros(shape, bool)
-        self.vis_mask = self._seen[MARGIN:-MARGIN, MARGIN:-MARGIN]
-        self._kinds = bytearray(self._seen.size)
-        self._moves = moves(shape[1])
-        self._positions = world_positions(level.width, level.height)
-        self._direct: Flood | None = None
-        self._through: Flood | None = None
+        self.map = Map(level)
 
     def suggest(self, image: np.ndarray) -> int:
-        """The next action, given the observed image, uint8 (7, 7, 3).
+        """The next action, given the observed image, uint8, 147 symbols.
 
         The action suggested before is taken to have been played. Raises ``GaveUp`` if there is
         no plan.
         """
-        self._observe(image.reshape(-1, 3))
+        self.map.look(image)
         try:
             return self._revise()
         except (AssertionError, TypeError) as error:  # how minigrid's subgoals fail
@@ -81,7 +70,6 @@ class Bot(BabyAIBot):
     def _revise(self) -> int:
         """Revise the plan until it gives an action."""
         if self.stack:
-            self.stack[-1].update_agent_attributes()
             self.stack[-1].replan_after_action(None)
         while self.stack and self.stack[-1].is_exploratory():
             self.stack.pop()
@@ -90,110 +78,201 @@ class Bot(BabyAIBot):
                 return int(Actions.done)
             subgoal = self.stack[-1]
             if isinstance(subgoal, ExploreSubgoal):
-                self._explore()
-                continue
-            subgoal.update_agent_attributes()
-            action = subgoal.replan_before_action()
+                action = self._explore()
+            elif isinstance(subgoal, GoNextToSubgoal):
+                action = self._go_next_to(subgoal)
+            else:
+                subgoal.update_agent_attributes()
+                action = subgoal.replan_before_action()
             if action is not None:
                 return int(action)
         raise GaveUp("endless plan")
 
-    def _observe(self, symbols: np.ndarray) -> None:
-        """Enter what is in view, uint8 (49, 3), on the map."""
-        cells = self.level.view_cells()
-        seen = symbols[:, 0] != OBJECT_TO_IDX["unseen"]
-        kinds = CELL_KINDS[symbols[:, 0], symbols[:, 2]]
-        kinds[AGENT_CELL] = FREE  # the observation shows what the agent carries there
-        cells, kinds = cells[seen], kinds[seen]
-        self._seen.reshape(-1)[cells] = True
-        np.frombuffer(self._kinds, np.uint8)[cells] = kinds
-        self._direct = self._through = None
+    def _go_next_to(self, goal: GoNextToSubgoal) -> int | None:
+        """Face a thing or a place; with reason "PutNext", an empty cell beside it."""
+        thing, at = self._target(goal)
+        if at is None:
+            self.stack.append(ExploreSubgoal(self))
+            return None
+        locked = isinstance(thing, Door) and thing.is_locked
+        if goal.reason == "Open" and locked and not self.level.carrying:
+            self._fetch_key(thing)
+            return None
+        apart = 1 if goal.reason == "PutNext" else 0
+        ahead = self.map.place(self.map.ahead)
+        if steps_between(at, self.map.position) == apart:
+            return self._step_aside()
+        if steps_between(at, ahead) == apart:
+            if not apart or self.map.ahead & self.map.empty:
+                self.stack.pop()
+                return None
+            if self.map.ahead & self.map.ajar:  # nothing can be dropped there: move the thing
+                dx, dy = DIR_TO_VEC[self.map.heading]
+                beyond = ahead[0] + 2 * int(dx), ahead[1] + 2 * int(dy)
+                self.stack.append(GoNextToSubgoal(self, beyond))
+                return None
+        return self._walk(at)
 
-    def _reach(self) -> Flood:
-        """The search from the agent that moves nothing away: one a step."""
-        if self._direct is None:
-            start = self.level.cell_index(*self.level.agent_pos)
-            self._direct = Flood(self._kinds, [(start, self._moves[self.level.agent_dir])], FREE)
-        return self._direct
+    def _target(self, goal: GoNextToSubgoal) -> tuple[Any, Position | None]:
+        """What a subgoal leads to, if it is a thing, and where; ``None`` if it is not known."""
+        target: Any = goal.datum
+        if isinstance(target, ObjDesc):
+            return self._find_obj_pos(target, goal.reason == "PutNext")
+        if isinstance(target, WorldObj):
+            return target, target.cur_pos
+        return None, tuple(target)
 
-    def _reach_through(self) -> Flood:
-        """The search on from ``_reach`` through what can be moved away: one a step."""
-        if self._through is None:
-            starts = [(cell, self._moves[0]) for ring in self._reach() for cell in ring]
-            self._through = Flood(self._kinds, starts, MOVABLE)
-        return self._through
+    def _find_obj_pos(
+        self, obj_desc: ObjDesc, adjacent: bool = False
+    ) -> tuple[WorldObj | None, Position | None]:
+        """The nearest thing seen of a description, and where it is; overrides minigrid's.
 
-    def _find(self, flood: Flood, accept: Accept) -> int | None:
-        """The first cell of ``flood`` that ``accept`` takes."""
-        grid, width, positions = self.level.grid.grid, self.level.width, self._positions
-        for ring in flood:
-            for cell in ring:
-                x, y = position = positions[cell]
-                if accept(position, grid[y * width + x]):
-                    return cell
+        Things to be moved out of the way count as some steps. What is too near to be faced, or
+        with ``adjacent`` to be faced from the side, counts as a little further.
+        """
+        assert len(obj_desc.obj_set) > 0
+        carrying = self.level.carrying
+        nearest, best = 999, (None, None)
+        # a key that was used is in obj_set still, and obj_poss shorter
+        for thing, at in zip(obj_desc.obj_set, obj_desc.obj_poss, strict=False):
+            cell = self.map.cell(at)
+            if thing.type == "wall" or thing is carrying or not cell & self.map.seen:
+                continue
+            legs = self.map.legs(cell, through=True)
+            assert legs
+            distance = sum(length for _, length in legs)
+            if len(legs) > 1:
+                distance += 7 if carrying else 4
+            if distance == 0:
+                distance = 3 if adjacent else 2
+            if distance == 1 and adjacent:
+                distance = 3
+            if distance < nearest:
+                nearest, best = distance, (thing, at)
+        return best
+
+    def _fetch_key(self, door: Door) -> None:
+        """Plan to pick up the key of a door on the way to it."""
+        key = ObjDesc("key", door.color)
+        key.find_matching_objs(self.level)
+        self.stack.pop()
+        self._plan(
+            GoNextToSubgoal(self, key),
+            PickupSubgoal(self),
+            GoNextToSubgoal(self, door, reason="Open"),
+        )
+
+    def _plan(self, *subgoals: Subgoal) -> None:
+        """Put subgoals on the stack, the first one on top."""
+        self.stack.extend(reversed(subgoals))
+
+    def _step_aside(self) -> int:
+        """Move off the very place that is to be faced."""
+        free = self.map.empty | self.map.ajar
+        for action, turn in ((Actions.forward, 0), (Actions.right, 1), (Actions.left, 3)):
+            if self.map.beside(self.map.agent, (self.map.heading + turn) % 4) & free:
+                return int(action)
+        return int(Actions.left)
+
+    def _walk(self, at: Position) -> int | None:
+        """A step or a turn towards a place, or plans to make it possible."""
+        legs = self.map.legs(self.map.cell(at), through=True)
+        for direction, _ in self.map.follow(legs):
+            turn = (direction - self.map.heading) % 4
+            if turn == 0:
+                return self._advance()
+            right = turn == 1 or (turn == 2 and self._room(1) >= self._room(3))
+            return int(Actions.right if right else Actions.left)
+        self.stack.append(ExploreSubgoal(self))
         return None
 
-    def _shortest_path(
-        self, accept_fn: Accept, try_with_blockers: bool = False
-    ) -> tuple[list[Position] | None, Position | None, bool]:
-        """Path to the nearest accepted cell, without the start; that cell; whether through things.
+    def _room(self, turn: int) -> int:
+        """Steps from the agent to the first wall or door, as far as the view reaches sideways."""
+        cell = self.map.agent
+        for distance in range(1, VIEW // 2 + 1):
+            cell = self.map.beside(cell, (self.map.heading + turn) % 4)
+            if cell & (self.map.walls | self.map.doors):
+                return distance
+        return VIEW // 2
 
-        Overrides minigrid's one or two searches a query by look-ups in two searches a step.
-        """
-        through = False
-        found = self._find(self._reach(), accept_fn)
-        if found is not None:
-            path = self._reach().path(found)
-        elif not try_with_blockers:
-            return None, None, False
-        else:
-            through = True
-            found = self._find(self._reach_through(), accept_fn)
-            if found is None:
-                return None, None, True
-            path = self._reach_through().path(found)
-            path += self._reach().path(path[-1])[1:]
-        return [self._positions[cell] for cell in path[-2::-1]], self._positions[found], through
+    def _advance(self) -> int | None:
+        """Step forward, or plan to open or to move away what stands there."""
+        blocker = self.map.thing(self.map.ahead)
+        if isinstance(blocker, Door):
+            assert not blocker.is_locked
+            if not blocker.is_open:
+                self._plan(OpenSubgoal(self))
+                return None
+        elif blocker:
+            self._clear_the_way()
+            return None
+        return int(Actions.forward)
+
+    def _clear_the_way(self) -> None:
+        """Plan to put what stands ahead elsewhere, and before it what is being carried."""
+        if not self.level.carrying:
+            self._plan(
+                PickupSubgoal(self), GoNextToSubgoal(self, self._find_drop_pos()), DropSubgoal(self)
+            )
+            return
+        own = self._find_drop_pos()
+        other = self._find_drop_pos(own)
+        self._plan(
+            GoNextToSubgoal(self, own),
+            DropSubgoal(self),
+            GoNextToSubgoal(self, self.map.place(self.map.ahead)),
+            PickupSubgoal(self),
+            GoNextToSubgoal(self, other),
+            DropSubgoal(self),
+            GoNextToSubgoal(self, own),
+            PickupSubgoal(self),
+        )
+
+    def _find_drop_pos(self, except_pos: Position | None = None) -> Position | None:
+        """The nearest good place to drop a thing, else any; overrides minigrid's."""
+        spots = self.map.spots(self.map.cell(except_pos) if except_pos else 0)
+        for through in (False, True):
+            for cells in spots:
+                spot = self.map.nearest(cells, through)
+                if spot:
+                    return self.map.place(spot)
+        return None
 
     def _explore(self) -> None:
         """Plan to see something new: the nearest unseen cell, else what is behind a door."""
-        seen = self.vis_mask
-        _, unseen, _ = self._shortest_path(lambda at, _: not seen[at], try_with_blockers=True)
-        if unseen is not None:
-            self.stack.append(GoNextToSubgoal(self, unseen, reason="Explore"))
+        unseen = self.map.nearest(self.map.unseen, through=True)
+        if unseen:
+            self._plan(GoNextToSubgoal(self, self.map.place(unseen), reason="Explore"))
             return
         door = self._closed_door()
         key = self.level.carrying
-        has_key = key is not None and key.type == "key" and key.color == door.color
+        has_key = isinstance(key, Key) and key.color == door.color
         self.stack.pop()
-        self.stack.append(
-            OpenSubgoal(self, reason="KeepKey" if door.is_locked and has_key else None)
+        self._plan(
+            GoNextToSubgoal(self, door, reason="Open"),
+            OpenSubgoal(self, reason="KeepKey" if door.is_locked and has_key else None),
         )
-        self.stack.append(GoNextToSubgoal(self, door, reason="Open"))
 
-    def _closed_door(self) -> Door:
+    def _closed_door(self) -> Any:
         """The nearest closed door, one that is not locked if there is one.
 
         A locked door that the plan is already on its way to is not taken: its key is what is
         being looked for, and minigrid's bot would plan for it again, for ever.
         """
         pending = {id(subgoal.datum) for subgoal in self.stack}
-
-        def closed(_: Position, cell: WorldObj | None) -> bool:
-            return (
-                isinstance(cell, Door)
-                and not cell.is_open
-                and not (cell.is_locked and id(cell) in pending)
-            )
-
-        def unlocked(at: Position, cell: Any) -> bool:
-            return closed(at, cell) and not cell.is_locked
-
-        for accept in (unlocked, closed):
-            _, at, _ = self._shortest_path(accept, try_with_blockers=True)
-            if at is not None:
-                return self.level.grid.get(*at)
+        doors = self.map.things(self.map.doors & ~self.map.ajar)
+        unlocked = sum(cell for cell, door in doors if not door.is_locked)
+        locked = sum(cell for cell, door in doors if door.is_locked and id(door) not in pending)
+        for doors in (unlocked, locked):
+            door = self.map.nearest(doors, through=True)
+            if door:
+                return self.map.thing(door)
         raise GaveUp("nothing left to explore")
+
+
+def steps_between(one: Position, other: Position) -> int:
+    """The distance of two places when nothing is in the way."""
+    return abs(one[0] - other[0]) + abs(one[1] - other[1])
 
 
 class BotPolicy:

@@ -1,93 +1,232 @@
-"""Searches over BabyAI worlds: the bot's paths, and whether a level can be solved at all."""
+"""Searches over BabyAI worlds: the bot's paths, and whether a level can be solved at all.
+
+A set of cells is an int with one bit a cell, so that a search takes a whole ring of cells in a
+few operations. Of several shortest paths it takes the one that minigrid's bot finds.
+"""
 
 from collections.abc import Iterator
 from functools import lru_cache
-from itertools import count
 from typing import Any
 
 import numpy as np
-from minigrid.core.constants import COLOR_TO_IDX, DIR_TO_VEC, OBJECT_TO_IDX, STATE_TO_IDX
-from minigrid.core.world_object import Key
+from minigrid.core.constants import DIR_TO_VEC, OBJECT_TO_IDX, STATE_TO_IDX
+from minigrid.core.world_object import Door, Key, WorldObj
 from minigrid.envs.babyai.core.verifier import ObjDesc, OpenInstr, SeqInstr
 
-from pipeline.domains.babyai_minigrid import MARGIN
+from pipeline.domains.babyai_minigrid import MARGIN, view_offsets
 
 Position = tuple[int, int]
+Cells = int
+"""A set of cells: bit ``x * stride + y`` is the cell (x, y)."""
 
-BARRED, MOVABLE, FREE = range(3)
-"""What a map cell is to a search: never entered; entered once moved away; entered."""
-CELL_KINDS = np.full((max(OBJECT_TO_IDX.values()) + 1, len(STATE_TO_IDX)), MOVABLE, np.uint8)
-"""uint8 (object type, state): the kind of an observed cell."""
-CELL_KINDS[OBJECT_TO_IDX["empty"]] = FREE
-CELL_KINDS[[OBJECT_TO_IDX["unseen"], OBJECT_TO_IDX["wall"], OBJECT_TO_IDX["door"]]] = BARRED
-CELL_KINDS[OBJECT_TO_IDX["door"], STATE_TO_IDX["open"]] = FREE
+PREFERENCE = ((0, 1, 3, 2), (1, 0, 2, 3), (2, 3, 1, 0), (3, 2, 0, 1))
+"""By heading: the directions in the order in which minigrid's search enters neighbours.
 
-
-@lru_cache
-def moves(stride: int) -> list[list[Any]]:
-    """By heading: (index offset, moves of the new heading) of the four neighbours, in order.
-
-    Straight ahead comes first; minigrid orders the others by swapping the heading's components:
-    (dx, dy), (dy, dx), (-dy, -dx), (-dx, -dy).
-    """
-    offsets = [int(x * stride + y) for x, y in DIR_TO_VEC]
-    by_heading: list[list[Any]] = [[] for _ in DIR_TO_VEC]
-    for ahead, turned in enumerate([(0, 1, 3, 2), (1, 0, 2, 3), (2, 3, 1, 0), (3, 2, 0, 1)]):
-        by_heading[ahead] += [(offsets[heading], by_heading[heading]) for heading in turned]
-    return by_heading
+Straight ahead comes first; the others come from swapping the heading's components: (dx, dy),
+(dy, dx), (-dy, -dx), (-dx, -dy).
+"""
+AROUND = ((-1, -1), (0, -1), (1, -1), (1, 0), (1, 1), (0, 1), (-1, 1), (-1, 0))
+"""(dx, dy) of the eight neighbours, in a circle."""
 
 
-@lru_cache
-def world_positions(width: int, height: int) -> list[Position]:
-    """(x, y) of every index of the world within its margin."""
-    return [
-        (x - MARGIN, y - MARGIN)
-        for x in range(width + 2 * MARGIN)
-        for y in range(height + 2 * MARGIN)
-    ]
+class Rings:
+    """A breadth-first search, carried on only as far as it is asked about."""
+
+    def __init__(self, start: Cells, passable: Cells, stride: int) -> None:
+        """The search meets cells that are not ``passable``, but passes only through ``start``
+        and those that are."""
+        self.rings = [start]
+        """The cells passed at each distance."""
+        self.met = start
+        self._passable, self._stride = passable, stride
+
+    def distance(self, cells: Cells) -> int | None:
+        """How far the nearest of some cells is, ``None`` if the search passes none of them."""
+        for distance, ring in enumerate(self.rings):
+            if ring & cells:
+                return distance
+        ring, met, stride = self.rings[-1], self.met, self._stride
+        while ring:
+            around = (ring << 1 | ring >> 1 | ring << stride | ring >> stride) & ~met
+            met |= around
+            ring = around & self._passable
+            self.rings.append(ring)
+            if ring & cells:
+                break
+        self.met = met
+        return len(self.rings) - 1 if ring & cells else None
+
+    def everything(self) -> Cells:
+        """All cells that are ever met."""
+        self.distance(0)
+        return self.met
 
 
-class Flood:
-    """A breadth-first search over the map, carried on only as far as it is read."""
+Legs = list[tuple[Rings, int]]
+"""The parts of a path: for each the search from where it ends, and its length."""
 
-    def __init__(self, kinds: bytearray, starts: list[tuple[int, list[Any]]], least: int) -> None:
-        """``starts`` has (cell, moves); cells of a kind below ``least`` are met, not entered."""
-        self.parents: dict[int, int | None] = {cell: None for cell, _ in starts}
-        self._rings = [list(self.parents)]
-        self._edge = [start for start in starts if kinds[start[0]] >= least]
-        self._kinds, self._least = kinds, least
 
-    def __iter__(self) -> Iterator[list[int]]:
-        """Rings of cells at the same distance, each in the order in which they are met."""
-        for distance in count():
-            if distance == len(self._rings) and not self._advance():
-                return
-            yield self._rings[distance]
+class Map:
+    """A level as the bot knows it: what stands where, what has been seen, which ways there are."""
 
-    def _advance(self) -> bool:
-        """Meet the next ring; False if there is none."""
-        kinds, least, parents = self._kinds, self._least, self.parents
-        ring, edge = [], []
-        for cell, around in self._edge:
-            for offset, onward in around:
-                neighbour = cell + offset
-                if neighbour not in parents:
-                    parents[neighbour] = cell
-                    ring.append(neighbour)
-                    if kinds[neighbour] >= least:
-                        edge.append((neighbour, onward))
-        self._edge = edge
-        if ring:
-            self._rings.append(ring)
-        return bool(ring)
+    def __init__(self, level: Any) -> None:
+        self._level = level
+        self.stride = level.height + MARGIN
+        self._offsets = [int(x * self.stride + y) for x, y in DIR_TO_VEC]
+        types, _, states = level.world.T
+        door, ajar = types == OBJECT_TO_IDX["door"], states == STATE_TO_IDX["open"]
+        self.walls = self._cells(types == OBJECT_TO_IDX["wall"])
+        self.empty = self._cells(types == OBJECT_TO_IDX["empty"])
+        self.doors, self.ajar = self._cells(door), self._cells(door & ajar)
+        self.seen = 0
+        self._inside = self._cells(np.ones(len(types), bool))
+        self._ways: list[Cells] = []
+        self._searches: dict[tuple[Cells, bool], Rings] = {}
 
-    def path(self, cell: int | None) -> list[int]:
-        """From ``cell`` back to where the search started."""
-        cells = []
-        while cell is not None:
-            cells.append(cell)
-            cell = self.parents[cell]
-        return cells
+    def _cells(self, mask: np.ndarray) -> Cells:
+        """A mask over ``level.world`` as a set; what its margin says is dropped."""
+        shape = self._level.width + 2 * MARGIN, self._level.height + 2 * MARGIN
+        inside = np.zeros((self._level.width, self.stride), bool)
+        inside[:, :-MARGIN] = mask.reshape(shape)[MARGIN:-MARGIN, MARGIN:-MARGIN]
+        return int.from_bytes(np.packbits(inside, bitorder="little").tobytes(), "little")
+
+    def look(self, image: np.ndarray) -> None:
+        """Take in the observed image, 147 symbols, and what stands ahead of the agent."""
+        x, y = self._level.agent_pos
+        self.position, self.heading = (int(x), int(y)), self._level.agent_dir
+        self.agent = self.cell(self.position)
+        self.ahead = self.beside(self.agent, self.heading)
+        self._enter(self.ahead, self.thing(self.ahead))
+        lit = (image.reshape(-1, 3)[:, 0] != OBJECT_TO_IDX["unseen"]).tobytes()
+        corner = (self.position[0] - MARGIN) * self.stride + self.position[1] - MARGIN
+        seen = seen_from(lit, self.heading, self.stride)
+        self.seen |= (seen << corner if corner > 0 else seen >> -corner) & self._inside
+        free = self.seen & (self.empty | self.ajar)
+        movable = self.seen & ~(self.walls | self.doors) | free
+        if self._ways != [free, movable]:
+            self._ways = [free, movable]
+            self._searches.clear()
+
+    def _enter(self, cell: Cells, thing: WorldObj | None) -> None:
+        """Note what stands in a cell; walls and doors stay where they are."""
+        self.empty &= ~cell
+        self.ajar &= ~cell
+        if thing is None:
+            self.empty |= cell
+        elif isinstance(thing, Door) and thing.is_open:
+            self.ajar |= cell
+
+    def cell(self, at: Any) -> Cells:
+        """The set of one cell; the empty set outside the map."""
+        x, y = at
+        if 0 <= x < self._level.width and 0 <= y < self._level.height:
+            return 1 << int(x * self.stride + y)
+        return 0
+
+    def beside(self, cell: Cells, direction: int) -> Cells:
+        """The neighbour of one cell."""
+        offset = self._offsets[direction]
+        return cell << offset if offset > 0 else cell >> -offset
+
+    def place(self, cell: Cells) -> Position:
+        """(x, y) of one cell."""
+        return divmod(cell.bit_length() - 1, self.stride)
+
+    def thing(self, cell: Cells) -> WorldObj | None:
+        """What stands in one cell."""
+        x, y = self.place(cell)
+        return self._level.grid.grid[y * self._level.width + x]
+
+    @property
+    def unseen(self) -> Cells:
+        """What has not been seen yet."""
+        return self._inside & ~self.seen
+
+    def things(self, cells: Cells) -> list[tuple[Cells, Any]]:
+        """What stands in each of some cells."""
+        found = []
+        while cells:
+            cell = cells & -cells
+            found.append((cell, self.thing(cell)))
+            cells ^= cell
+        return found
+
+    def _search(self, start: Cells, through: bool) -> Rings:
+        """The search from a set of cells, shared while the map stays the same."""
+        search = self._searches.get((start, through))
+        if search is None:
+            search = Rings(start, self._ways[through], self.stride)
+            self._searches[start, through] = search
+        return search
+
+    def legs(self, goals: Cells, through: bool = False) -> Legs:
+        """The shortest path from the agent to the nearest of ``goals``; no legs if there is none.
+
+        Where there is none and ``through`` is set: the path that leaves what the agent can reach
+        or touch at the nearest of the places from which the rest, through things that can be
+        moved away, is shortest. It has two legs.
+        """
+        direct = self._search(goals, False)
+        length = direct.distance(self.agent)
+        if length is not None:
+            return [(direct, length)]
+        if not through:
+            return []
+        exits = self._search(self.agent, False).everything() & self._ways[True]
+        beyond = self._search(goals, True)
+        rest = beyond.distance(exits)
+        if rest is None:
+            return []
+        start = self._search(beyond.rings[rest] & exits, False)
+        length = start.distance(self.agent)
+        assert length is not None
+        return [(start, length), (beyond, rest)]
+
+    def follow(self, legs: Legs) -> Iterator[tuple[int, Cells]]:
+        """The directions of a path, and the cells that they lead to."""
+        cell, heading = self.agent, self.heading
+        for search, length in legs:
+            for closer in range(length - 1, -1, -1):
+                ring = search.rings[closer]
+                heading = next(d for d in PREFERENCE[heading] if self.beside(cell, d) & ring)
+                cell = self.beside(cell, heading)
+                yield heading, cell
+            heading = 0  # as minigrid's second search, which starts facing right
+
+    def nearest(self, goals: Cells, through: bool = False) -> Cells:
+        """The nearest of ``goals``, the empty set if no path leads anywhere."""
+        steps = list(self.follow(self.legs(goals, through)))
+        return steps[-1][1] if steps else 0
+
+    def spots(self, besides: Cells) -> tuple[Cells, Cells]:
+        """Where a thing can be dropped without parting what is around it, and where at all.
+
+        ``besides`` will be taken. A thing parts its surroundings if the eight cells around it
+        change more than twice between open and not, or if it shuts in one of the things there.
+        """
+        anywhere = self.seen & self.empty & ~self.agent & ~besides
+        clear, walls = self._ways[False] & ~besides, self.seen & self.walls
+        opens, bare = [], []
+        for x, y in AROUND:
+            offset = x * self.stride + y
+            for cells, shifted in ((clear, opens), (walls, bare)):
+                shifted.append(cells >> offset if offset > 0 else cells << -offset)
+        once = twice = parted = 0
+        for k in range(8):
+            before, here, after = opens[k - 1], opens[k], opens[(k + 1) % 8]
+            change = before ^ here
+            parted |= twice & change | ~(before | here | after | bare[k])
+            twice |= once & change
+            once |= change
+        return anywhere & ~parted, anywhere
+
+
+@lru_cache(maxsize=65536)
+def seen_from(lit: bytes, direction: int, stride: int) -> Cells:
+    """The cells of a view that are lit (49 bytes of 0 or 1), the agent being at (6, 6)."""
+    origin = MARGIN * stride + MARGIN
+    offsets = view_offsets(stride)[direction].tolist()
+    return sum(1 << origin + offset for offset, on in zip(offsets, lit, strict=True) if on)
 
 
 def unsolvable(level: Any) -> str:
@@ -98,25 +237,27 @@ def unsolvable(level: Any) -> str:
     that its instructions ask for lies beyond that; the generators of Unlock and GoToImpUnlock
     sometimes put the key behind its own door.
     """
-    types, colors, states = level.world.T
-    locked = (types == OBJECT_TO_IDX["door"]) & (states == STATE_TO_IDX["locked"])
-    if not locked.any():
+    if not (level.world[:, 2] == STATE_TO_IDX["locked"]).any():
         return ""
-    held = level.carrying
-    keys = {COLOR_TO_IDX[held.color]} if isinstance(held, Key) else set()
-    start = level.cell_index(*level.agent_pos), moves(level.height + 2 * MARGIN)[0]
+    level_map = Map(level)
+    things = [
+        (level_map.cell(divmod(index, level.width)[::-1]), thing)
+        for index, thing in enumerate(level.grid.grid)
+        if isinstance(thing, Door | Key)
+    ]
+    locked = [(cell, door) for cell, door in things if isinstance(door, Door) and door.is_locked]
+    keys = {level.carrying.color} if isinstance(level.carrying, Key) else set()
     while True:
-        shut = locked & ~np.isin(colors, list(keys))
-        kinds = np.where(shut | (types == OBJECT_TO_IDX["wall"]), BARRED, FREE).astype(np.uint8)
-        reached = [cell for ring in Flood(bytearray(kinds), [start], FREE) for cell in ring]
-        found = {int(colors[cell]) for cell in reached if types[cell] == OBJECT_TO_IDX["key"]}
+        shut = sum(cell for cell, door in locked if door.color not in keys)
+        passable = ~(level_map.walls | shut)
+        met = Rings(level_map.cell(level.agent_pos), passable, level_map.stride).everything()
+        found = {key.color for cell, key in things if isinstance(key, Key) and cell & met}
         if found <= keys:
             break
         keys |= found
-    met, opened = set(reached), set(reached) - set(np.flatnonzero(shut).tolist())
     for wanted, to_open in targets(level.instrs):
-        within = opened if to_open else met
-        if not any(level.cell_index(*at) in within for at in wanted.obj_poss):
+        within = met & ~shut if to_open else met
+        if not any(level_map.cell(at) & within for at in wanted.obj_poss):
             what = " ".join(word for word in (wanted.color, wanted.type) if word)
             return f"unsolvable level: no {what} in reach"
     return ""

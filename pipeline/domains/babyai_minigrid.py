@@ -16,6 +16,7 @@ from gymnasium.envs.registration import load_env_creator
 from minigrid.core.constants import DIR_TO_VEC, OBJECT_TO_IDX, STATE_TO_IDX
 from minigrid.core.grid import Grid
 from minigrid.core.world_object import Wall
+from minigrid.envs.babyai.core.roomgrid_level import RejectSampling
 
 from pipeline.errors import UserError
 from pipeline.seeds import env_seeds
@@ -47,13 +48,12 @@ def episode_seed(slot_seed: int, episode: int) -> int:
 
 
 @lru_cache
-def view_offsets(height: int) -> np.ndarray:
+def view_offsets(stride: int) -> np.ndarray:
     """int64 (4, 49): by direction, where the view's cells lie relative to the agent's.
 
-    Offsets are into a flattened world of ``height`` rows within its margin, in ``[x][y]`` order;
-    view cell (a, b) is ``VIEW - 1 - b`` steps ahead and ``a - VIEW // 2`` to the right.
+    Offsets are into a flattened map in which x + 1 lies ``stride`` cells on and y + 1 one; view
+    cell (a, b) is ``VIEW - 1 - b`` steps ahead and ``a - VIEW // 2`` to the right.
     """
-    stride = height + 2 * MARGIN
     across, down = np.divmod(np.arange(VIEW * VIEW), VIEW)
     right, ahead = across - VIEW // 2, VIEW - 1 - down
     return np.stack(
@@ -106,6 +106,29 @@ class EncodedView(Level):
             super()._gen_grid(width, height)
         self.world = encode_world(self.grid)
 
+    def check_objs_reachable(self, raise_exc: bool = True) -> bool:
+        """Whether the agent can touch every thing without moving any, as minigrid's, but faster.
+
+        Raises minigrid's ``RejectSampling`` if not, unless ``raise_exc`` is false.
+        """
+        grid, width = self.grid.grid, self.width
+        x, y = self.agent_pos
+        met = {int(y * width + x)}
+        edge = list(met)
+        while edge:
+            index = edge.pop()
+            thing = grid[index]
+            if thing is None or thing.type == "door":
+                around = {index - 1, index + 1, index - width, index + width} - met
+                met |= around
+                edge += around
+        things = (k for k, thing in enumerate(grid) if thing is not None and thing.type != "wall")
+        if met.issuperset(things):
+            return True
+        if raise_exc:
+            raise RejectSampling("unreachable thing")
+        return False
+
     @property
     def right_vec(self) -> np.ndarray:
         """int (2,): the direction to the right of the agent."""
@@ -117,7 +140,9 @@ class EncodedView(Level):
 
     def view_cells(self) -> np.ndarray:
         """int64 (49,): indices of the cells in view, in the order of the observed image."""
-        return view_offsets(self.height)[self.agent_dir] + self.cell_index(*self.agent_pos)
+        return view_offsets(self.height + 2 * MARGIN)[self.agent_dir] + self.cell_index(
+            *self.agent_pos
+        )
 
     def gen_obs(self) -> dict[str, Any]:
         """minigrid's observation: uint8 image (7, 7, 3), direction and mission."""

@@ -45,22 +45,37 @@ def test_goes_on_where_minigrids_bot_never_returns(benchmark):
     assert benchmark["levels"]["UnlockToUnlock"]["only_ours"] > 0
 
 
-def test_searches_find_minigrids_paths():
+def test_searches_find_minigrids_paths_and_spots():
     level = level_factory("BabyAI-BossLevel-v0")()
     observation, _ = level.reset(seed=3)
-    bot, rng = Bot(level), np.random.default_rng(0)
-    compared = 0
-    for _ in range(30):
+    bot, theirs, rng = Bot(level), BabyAIBot(level), np.random.default_rng(0)
+    paths = spots = 0
+    for _ in range(60):
         action = bot.suggest(observation["image"])
-        for target in rng.integers(0, (level.width, level.height), (10, 2)).tolist():
+        theirs._process_obs()
+        assert bot.map.seen == mask(bot.map, theirs.vis_mask)
+        for target in map(tuple, rng.integers(0, (level.width, level.height), (10, 2)).tolist()):
             for through in (False, True):
-                query = (lambda at, _, target=tuple(target): at == target, through)
-                expected = BabyAIBot._shortest_path(bot, *query)
-                found = bot._shortest_path(*query)
-                assert found == expected
-                compared += expected[0] is not None
+                expected, _, blocked = theirs._shortest_path(
+                    lambda at, _, target=target: at == target, through
+                )
+                legs = bot.map.legs(bot.map.cell(target), through)
+                found = [bot.map.place(cell) for _, cell in bot.map.follow(legs)]
+                assert found == (expected or [])
+                assert expected is None or blocked == (len(legs) > 1)
+                paths += bool(found)
+        for besides in (None, tuple(rng.integers(1, level.width - 1, 2).tolist())):
+            spot = theirs._find_drop_pos(besides)
+            assert bot._find_drop_pos(besides) == spot
+            spots += spot is not None
         observation, *_ = level.step(action)
-    assert compared > 50
+    assert paths > 100
+    assert spots > 100
+
+
+def mask(known, cells):
+    """A bool (width, height) array as a set of cells."""
+    return sum(known.cell(at) for at in np.argwhere(cells).tolist())
 
 
 def test_an_endless_plan_is_given_up():
@@ -124,7 +139,8 @@ def test_a_door_to_open_needs_its_key():
     level = level_factory("BabyAI-UnlockLocal-v0")()
     level.reset(seed=0)
     assert unsolvable(level) == ""
-    level.world[level.world[:, 0] == 5] = (1, 0, 0)  # take the key away
+    (key,) = [cell for cell in level.grid.grid if cell is not None and cell.type == "key"]
+    level.grid.set(*key.cur_pos, None)
     assert unsolvable(level) == "unsolvable level: no door in reach"
 
 
