@@ -10,6 +10,7 @@ from transformers import initialization as init
 
 from .configuration_jat import JatConfig
 from .image_jat import ImageDecoder, ImageEncoder
+from .linear_jat import Linear, linear
 from .transformer_jat import Transformer
 
 
@@ -42,19 +43,19 @@ class JatBackbone(PreTrainedModel):
             {"projection": nn.Conv2d(config.num_channels, hidden, patch, stride=patch)}
         )
         self.single_discrete_encoder = nn.Embedding(vocab, hidden)
-        self.continuous_encoder = nn.Linear(width, hidden)
+        self.continuous_encoder = Linear(width, hidden)
         self.multi_discrete_encoder = nn.Sequential(
             nn.Embedding(vocab, hidden),
-            nn.Linear(hidden, bottleneck),
+            Linear(hidden, bottleneck),
             nn.ReLU(),
             nn.Flatten(-2),
-            nn.Linear(numbers * bottleneck, hidden - 1),
+            Linear(numbers * bottleneck, hidden - 1),
         )
         self.image_encoder = nn.ModuleDict({"module": ImageEncoder(hidden)})
         if config.enabled("use_image_rewards"):
             self.image_reward_encoder = nn.Linear(1, hidden, bias=False)
-        self.single_discrete_decoder = nn.Linear(hidden, vocab, bias=False)
-        self.continuous_decoder = nn.Linear(hidden, width)
+        self.single_discrete_decoder = Linear(hidden, vocab, bias=False)
+        self.continuous_decoder = Linear(hidden, width)
         # Unused, as discrete observations are not predicted: here so that published weights load.
         self.multi_discrete_decoder = nn.Sequential(
             nn.Linear(hidden, numbers * bottleneck),
@@ -167,9 +168,9 @@ class JatBackbone(PreTrainedModel):
         if num_actions is None:
             return self.single_discrete_decoder(hidden)
         if isinstance(num_actions, int):
-            return F.linear(hidden, self.single_discrete_decoder.weight[:num_actions])
+            return linear(hidden, self.single_discrete_decoder.weight[:num_actions])
         most = int(num_actions.max())
-        logits = F.linear(hidden, self.single_discrete_decoder.weight[:most])
+        logits = linear(hidden, self.single_discrete_decoder.weight[:most])
         beyond = torch.arange(most, device=hidden.device) >= num_actions[:, None, None]
         return logits.masked_fill(beyond, float("-inf"))
 

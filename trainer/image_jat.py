@@ -3,6 +3,8 @@
 from torch import Tensor, nn
 from torch.nn import functional as F
 
+from .linear_jat import Linear
+
 CHANNELS = (4, 32, 64, 128)
 GRID = 11  # 84 halved three times by stride 2, rounding up
 
@@ -35,7 +37,7 @@ class ImageEncoder(nn.Module):
         self.att2 = SqueezeExcitation(CHANNELS[2])
         self.conv3 = nn.Conv2d(CHANNELS[2], CHANNELS[3], 3, stride=2, padding=1)
         self.att3 = SqueezeExcitation(CHANNELS[3])
-        self.fc = nn.Linear(CHANNELS[3] * GRID * GRID, hidden_size)
+        self.fc = Linear(CHANNELS[3] * GRID * GRID, hidden_size)
 
     def forward(self, x: Tensor) -> Tensor:
         """(B, 4, 84, 84) → (B, hidden_size)."""
@@ -55,7 +57,7 @@ class ImageDecoder(nn.Module):
 
     def __init__(self, hidden_size: int):
         super().__init__()
-        self.fc = nn.Linear(hidden_size, CHANNELS[3] * GRID * GRID)
+        self.fc = Linear(hidden_size, CHANNELS[3] * GRID * GRID)
         self.deconv1 = upsample(CHANNELS[3], CHANNELS[2])
         self.att1 = SqueezeExcitation(CHANNELS[2])
         self.deconv2 = upsample(CHANNELS[2], CHANNELS[1])

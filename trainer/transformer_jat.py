@@ -11,6 +11,7 @@ from torch.nn import functional as F
 from transformers.modeling_layers import GradientCheckpointingLayer
 
 from .configuration_jat import JatConfig
+from .linear_jat import Linear
 
 Masks = dict[str, Tensor | None]
 
@@ -109,10 +110,10 @@ class SelfAttention(nn.Module):
         self.layer = layer
         self.kind = config.attention_layers[layer]
         self.num_heads = config.num_heads
-        self.k_proj = nn.Linear(size, size, bias=False)
-        self.v_proj = nn.Linear(size, size, bias=False)
-        self.q_proj = nn.Linear(size, size, bias=False)
-        self.out_proj = nn.Linear(size, size)
+        self.k_proj = Linear(size, size, bias=False)
+        self.v_proj = Linear(size, size, bias=False)
+        self.q_proj = Linear(size, size, bias=False)
+        self.out_proj = Linear(size, size)
 
     def forward(self, x_BLH: Tensor, masks: Masks, cache: CacheView | None) -> Tensor:
         """(B, L, H) → (B, L, H)."""
@@ -139,8 +140,8 @@ class FeedForward(nn.Module):
     def __init__(self, config: JatConfig):
         super().__init__()
         assert config.intermediate_size is not None
-        self.c_fc = nn.Linear(config.hidden_size, config.intermediate_size)
-        self.c_proj = nn.Linear(config.intermediate_size, config.hidden_size)
+        self.c_fc = Linear(config.hidden_size, config.intermediate_size)
+        self.c_proj = Linear(config.intermediate_size, config.hidden_size)
 
     def forward(self, x_BLH: Tensor) -> Tensor:
         """(B, L, H) → (B, L, H)."""
