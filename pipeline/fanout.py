@@ -2,7 +2,7 @@
 
 import logging
 import os
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Iterator, Sequence
 from typing import Any, TypeVar
 
 from pipeline.errors import UserError
@@ -29,14 +29,15 @@ def fan_out(
     """Results of ``function`` over ``units``, in their order.
 
     One worker runs here, in this process; more run as Ray tasks, on the cluster of
-    ``RAY_ADDRESS`` or on this machine. A unit that fails is tried again (a dead worker also),
-    the others go on, and the failures are summed up in one UserError at the end. Units must be
-    idempotent: each publishes its result atomically and finds it done when it is run again.
+    ``RAY_ADDRESS`` or on this machine, each with ``cpus`` and ``gpus`` (shares are allowed below
+    1). A unit that fails is tried again (a dead worker also), the others go on, and the failures
+    are summed up in one UserError at the end. Units must be idempotent: each publishes its result
+    atomically and finds it done when it is run again.
     """
-    if workers == 1 or len(units) <= 1:
-        outcomes = [_attempt(function, unit, retries) for unit in progress(units, desc)]
-    else:
-        outcomes = _with_ray(function, units, workers, desc, cpus, gpus, retries)
+    outcomes = attempt_all(
+        function, units, workers=workers, desc=desc, cpus=cpus, gpus=gpus, retries=retries,
+        name=name,
+    )  # fmt: skip
     failures = [
         f"{name(unit)} ({outcome})"
         for unit, (ok, outcome) in zip(units, outcomes, strict=True)
@@ -49,6 +50,34 @@ def fan_out(
             "Run the same command again to retry them"
         )
     return [outcome for _, outcome in outcomes]
+
+
+def attempt_all(
+    function: Callable[[Unit], Any],
+    units: Sequence[Unit],
+    *,
+    workers: int,
+    desc: str,
+    cpus: float = 1,
+    gpus: float = 0,
+    retries: int = 1,
+    name: Callable[[Unit], str] = str,
+) -> list[tuple[bool, Any]]:
+    """As ``fan_out``, for who wants to know of each unit: (True, result) or (False, reason).
+
+    A failure is logged as soon as it is known. UserError when the cluster can never give a task
+    what it asks for.
+    """
+    if workers == 1 or len(units) <= 1:
+        attempts = ((k, _attempt(function, unit, retries)) for k, unit in enumerate(units))
+    else:
+        attempts = _with_ray(function, units, workers, cpus, gpus, retries)
+    outcomes: list[tuple[bool, Any]] = [(False, "not run")] * len(units)
+    for k, outcome in progress(attempts, desc, len(units)):
+        outcomes[k] = outcome
+        if not outcome[0]:
+            log.error("%s: %s failed (%s)", desc, name(units[k]), outcome[1])
+    return outcomes
 
 
 def _attempt(function: Callable[[Any], Any], unit: Any, retries: int) -> tuple[bool, Any]:
@@ -74,11 +103,11 @@ def _with_ray(
     function: Callable[[Any], Any],
     units: Sequence[Any],
     workers: int,
-    desc: str,
     cpus: float,
     gpus: float,
     retries: int,
-) -> list[tuple[bool, Any]]:
+) -> Iterator[tuple[int, tuple[bool, Any]]]:
+    """(number of a unit, its outcome), in the order in which they end."""
     import ray
     from ray.exceptions import RayError
 
@@ -86,21 +115,34 @@ def _with_ray(
     if started_here:
         start_ray(workers)
     try:
+        _check_resources({"CPU": cpus, "GPU": gpus})
         remote = ray.remote(_attempt).options(num_cpus=cpus, num_gpus=gpus, max_retries=retries)
         code = ray.put(function)
         pending = {remote.remote(code, unit, retries): k for k, unit in enumerate(units)}
-        outcomes: list[tuple[bool, Any]] = [(False, "not run")] * len(units)
-        for _ in progress(range(len(units)), desc):
+        while pending:
             (done,), _ = ray.wait(list(pending), num_returns=1)
             try:
                 outcome = ray.get(done)
             except RayError as error:
                 outcome = (False, _reason(error))
-            outcomes[pending.pop(done)] = outcome
-        return outcomes
+            yield pending.pop(done), outcome
     finally:
         if started_here:
             ray.shutdown()
+
+
+def _check_resources(needed: dict[str, float]) -> None:
+    # Ray would wait for ever for a machine that can run the task.
+    import ray
+
+    for kind, amount in needed.items():
+        largest = max(node["Resources"].get(kind, 0) for node in ray.nodes() if node["Alive"])
+        if amount > largest:
+            raise UserError(
+                f"a task asks for {amount:g} {kind}, but no machine of the Ray cluster has more "
+                f"than {largest:g}: lower '{kind.lower()}s' (or raise 'workers', the CPUs of a "
+                "Ray that is started here)"
+            )
 
 
 def start_ray(workers: int) -> None:

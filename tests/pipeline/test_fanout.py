@@ -1,6 +1,7 @@
 import logging
 import os
 import signal
+import time
 from collections.abc import Callable, Iterator
 from pathlib import Path
 
@@ -8,7 +9,7 @@ import pytest
 import ray
 
 from pipeline.errors import UserError
-from pipeline.fanout import fan_out, start_ray
+from pipeline.fanout import attempt_all, fan_out, start_ray
 from pipeline.stage import log
 
 
@@ -52,6 +53,17 @@ def dies_once(folder: Path) -> Callable[[int], int]:
     return play
 
 
+def dies_always() -> Callable[[int], int]:
+    """A unit whose process never survives 2."""
+
+    def play(number: int) -> int:
+        if number == 2:
+            os.kill(os.getpid(), signal.SIGKILL)
+        return number
+
+    return play
+
+
 @pytest.fixture(scope="module")
 def cluster() -> Iterator[None]:
     """One Ray for all tests of this file: it takes seconds to start."""
@@ -89,6 +101,49 @@ def test_a_killed_worker_is_replaced_and_order_is_kept(tmp_path: Path) -> None:
     assert (tmp_path / "1").exists()
 
 
+@pytest.mark.usefixtures("cluster")
+def test_a_unit_that_kills_every_worker_is_reported_and_the_others_are_done(
+    caplog: pytest.LogCaptureFixture, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(log, "propagate", True)
+    die = dies_always()
+    outcomes = attempt_all(die, range(5), workers=2, desc="play", name="task-{}".format)
+    assert [ok for ok, _ in outcomes] == [True, True, False, True, True]
+    assert [result for ok, result in outcomes if ok] == [0, 1, 3, 4]
+    (said,) = [record.getMessage() for record in caplog.records if "failed" in record.getMessage()]
+    assert said.startswith("play: task-2 failed (WorkerCrashedError")
+    with pytest.raises(UserError, match=r"1 of 5 failed.*task-2 \(WorkerCrashedError"):
+        fan_out(die, range(5), workers=2, desc="play", name="task-{}".format)
+
+
+@pytest.mark.usefixtures("cluster")
+@pytest.mark.parametrize(("needed", "key"), [({"cpus": 64}, "cpus"), ({"gpus": 9}, "gpus")])
+def test_resources_that_no_machine_has_are_one_line(needed: dict[str, float], key: str) -> None:
+    with pytest.raises(UserError, match=f"no machine of the Ray cluster has .*lower '{key}'"):
+        fan_out(square, range(3), workers=2, desc="squares", **needed)
+
+
+@pytest.mark.usefixtures("cluster")
+def test_tasks_that_need_all_cores_run_one_at_a_time(tmp_path: Path) -> None:
+    assert most_at_once(tmp_path, cpus=1) == 2
+    assert most_at_once(tmp_path, cpus=2) == 1
+
+
+def most_at_once(folder: Path, cpus: float) -> int:
+    """How many of four units run side by side on two CPUs."""
+
+    def play(unit: int) -> int:
+        mine = folder / str(unit)
+        mine.touch()
+        time.sleep(0.5)
+        seen = len(list(folder.iterdir()))
+        time.sleep(0.2)
+        mine.unlink()
+        return seen
+
+    return max(fan_out(play, range(4), workers=2, desc="play", cpus=cpus))
+
+
 def test_many_failures_are_summed_up_in_one_line() -> None:
     def bad(unit: int) -> int:
         raise UserError(f"unit {unit} is bad")
@@ -101,7 +156,8 @@ def test_many_failures_are_summed_up_in_one_line() -> None:
 def test_progress_counts_every_unit(monkeypatch: pytest.MonkeyPatch) -> None:
     seen = []
 
-    def count(items, desc):
+    def count(items, desc, total):
+        assert total == 3
         for item in items:
             seen.append(desc)
             yield item
