@@ -1,107 +1,264 @@
-"""How fast this project's EnvPool sampling trains, against Sample Factory over Gymnasium.
+"""How fast experts are trained here, against Sample Factory's own sampling over Gymnasium.
 
-Both sides train the same APPO on the same task, on one core, for the same number of agent steps;
-what differs is the environment below Sample Factory: one batched EnvPool, or as many Gymnasium
-environments stepped one by one, as its own MuJoCo example does it. Prints agent steps a second of
-process time, what both earned in the end, and their ratio.
+Both sides train the same APPO on the same task and the same cores, in one run of this program.
+Ours is ``experts.sample_factory``: all environments are one EnvPool, sampling and learning take
+turns in one process. Theirs is ``benchmarks.reference_training``: Gymnasium environments one by
+one, in processes of their own. A rate is agent steps (on Atari four frames each) a second of
+wall clock between the first and the last report of the learner, so that starting up counts for
+neither side.
 
-    python -m benchmarks.train_experts --task mujoco-pendulum --steps 60000
+Beside the ratio it measures what limits it: how long the learner takes, sampling without learning,
+and the rate that sampling at no cost would give.
+
+    python -m benchmarks.train_experts --task mujoco-halfcheetah atari-pong --cores 2
 """
 
 import argparse
+import json
+import os
 import tempfile
 import time
-from collections.abc import Sequence
-from dataclasses import replace
+from collections.abc import Iterator
+from contextlib import contextmanager
+from dataclasses import dataclass
+from itertools import count
 from pathlib import Path
+from statistics import median
 from typing import Any
+from unittest import mock
 
-import gymnasium
-import numpy as np
+import psutil
+from sample_factory.algo.learning import learner, learner_worker
+from sample_factory.algo.runners import runner as runner_module
+from sample_factory.algo.runners.runner import AlgoObserver, Runner
+from sample_factory.algo.utils.context import reset_global_context
+from sample_factory.algo.utils.misc import LEARNER_ENV_STEPS, POLICY_ID_KEY, ExperimentStatus
+from sample_factory.envs.env_utils import register_env
+from sample_factory.train import make_runner
 
-from experts.checkpoints import checkpoints_of, steps_of
-from experts.curve import read_curve
+from benchmarks import reference_training
+from experts import sample_factory
 from experts.recipe import Training
-from experts.sample_factory import train
-from pipeline.domains import get_domain, mujoco
-from pipeline.envpool_env import continuous
+from pipeline.domains import get_domain
+from pipeline.errors import UserError
 from pipeline.stage import exit_with_one_line
 from pipeline.tasks import get_task
-from pipeline.types import Domain, Observations, Step, Task
+
+TASKS = ("mujoco-halfcheetah", "mujoco-hopper", "atari-pong")
+STEPS = {"mujoco": 80_000, "atari": 8_000}
+"""Agent steps of one run: some seconds."""
+ENVS = {"mujoco": 64, "atari": 8}
+"""Of both sides, as many as Sample Factory's examples have."""
+SETTINGS: dict[str, dict[str, Any]] = {
+    "serial": {},
+    "serial, bfloat16": {"encoder_precision": "bfloat16"},
+    "asynchronous": {"serial_mode": False, "async_rl": True},
+}
+"""Ways to train that this project offers."""
+DEFAULT = {"mujoco": "serial", "atari": "serial"}
 
 
-class GymnasiumEnvs:
-    """Gymnasium environments stepped one by one, behind the ``VectorEnv`` contract."""
+@dataclass
+class Clock(AlgoObserver):
+    """Notes when a run learns, and how long its learner was at it."""
 
-    def __init__(self, task: Task, seeds: Sequence[int], threads: int = 1) -> None:
-        self.envs = [gymnasium.make(task.gymnasium_id) for _ in seeds]
-        self.seeds, self.num_envs = list(seeds), len(seeds)
-        self.observation_space = self.envs[0].observation_space
-        self.action_space = self.envs[0].action_space
+    start: float = 0.0
+    end: float = 0.0
+    first: int = 0
+    last: int = 0
+    spent: float = 0.0
+    """Core-seconds of all processes of the run."""
 
-    def reset(self) -> Observations:
-        """Start an episode everywhere."""
-        firsts = [e.reset(seed=s)[0] for e, s in zip(self.envs, self.seeds, strict=True)]
-        return continuous(np.stack(firsts))
+    def on_init(self, runner: Runner) -> None:
+        """The run begins."""
+        self.runner = runner
 
-    def step(self, actions: np.ndarray, ids: np.ndarray | None = None) -> Step:
-        """Step all environments."""
-        space: Any = self.action_space
-        actions = np.clip(actions, space.low, space.high)
-        rows, rewards, ends = [], [], []
-        for env, action in zip(self.envs, actions, strict=True):
-            row, reward, terminated, truncated, _ = env.step(action)
-            if terminated or truncated:
-                row, _ = env.reset()
-            rows.append(row)
-            rewards.append(reward)
-            ends.append((terminated, truncated and not terminated))
-        ended = np.array(ends)
-        columns = continuous(np.stack(rows))
-        earned = np.array(rewards, np.float32)
-        return Step(columns, actions, earned, ended[:, 0], ended[:, 1], {})
+    def on_training_step(self, runner: Runner, training_iteration_since_resume: int) -> None:
+        """One more batch was learnt; the runner knows only the steps of those before it."""
+        self.end, self.last = time.monotonic(), runner.env_steps.get(0, 0)
+        if training_iteration_since_resume == 1:
+            self.start, self.first, self._before = self.end, self.last, core_seconds()
+        self.spent = core_seconds() - self._before
 
-    def close(self) -> None:
-        """Free the environments."""
-        for env in self.envs:
-            env.close()
+    @property
+    def rate(self) -> float:
+        """Agent steps a second."""
+        return (self.last - self.first) / (self.end - self.start)
+
+    @property
+    def core_rate(self) -> float:
+        """Agent steps a core-second, which other work on the machine hardly changes."""
+        return (self.last - self.first) / self.spent
+
+    @property
+    def learner_seconds(self) -> float:
+        """Seconds of ``Learner.train`` an agent step, as Sample Factory's own timing has them."""
+        profiles = dict(self.runner.component_profiles)
+        (timing,) = (profile for name, profile in profiles.items() if "Learner" in name)
+        return (timing["prepare_batch"] + timing["train"]) / self.runner.env_steps[0]
 
 
-def measure(training: Training, domain: Domain) -> tuple[float, float]:
-    """(agent steps a second of process time, mean return at the end or NaN)."""
-    kept, mujoco.DOMAIN = mujoco.DOMAIN, domain
-    start = time.process_time()
+def core_seconds() -> float:
+    """Processor time of this process and of those that it has started."""
+    me = psutil.Process()
+    times = [process.cpu_times() for process in (me, *me.children(recursive=True))]
+    return sum(t.user + t.system for t in times)
+
+
+class Pass(sample_factory.ResumingLearner):
+    """A learner that learns nothing, so that what is measured is sampling."""
+
+    def train(self, batch: Any) -> dict[str, Any]:
+        """Count the batch and give it back."""
+        self.env_steps += batch["actions"].shape[0] * batch["actions"].shape[1]
+        return {LEARNER_ENV_STEPS: self.env_steps, POLICY_ID_KEY: self.policy_id}
+
+
+@dataclass(frozen=True)
+class Bench:
+    """One task, trained by both sides."""
+
+    task: str
+    steps: int
+    threads: int
+    """Of ours; theirs has as many processes as its examples set."""
+    folder: Path
+
+    @property
+    def domain(self) -> str:
+        """Of the task."""
+        return get_task(self.task).domain
+
+    def ours(self, settings: dict[str, Any], folder: Path, learn: bool = True) -> Clock:
+        """Train as the stage ``experts.train`` does."""
+        recipe = get_domain(self.domain).recipe
+        assert recipe is not None
+        clock = Clock()
+        training = Training(
+            self.task, self.steps, ENVS[self.domain], {**recipe(get_task(self.task)), **settings},
+            {}, 1, folder, self.threads,
+        )  # fmt: skip
+        kind = sample_factory.ResumingLearner if learn else Pass
+        with quiet(), mock.patch.object(sample_factory, "ResumingLearner", kind):
+            sample_factory.train(training, clock)
+        return clock
+
+    def theirs(self, folder: Path, learn: bool = True) -> Clock:
+        """Train as Sample Factory's examples do."""
+        reset_global_context()
+        register_env(self.task, reference_training.make_env)
+        cfg = reference_training.make_config(get_task(self.task), self.steps, 1, folder)
+        clock = Clock()
+        log = sample_factory.own_log(folder / "log.txt")
+        with quiet(), their_learner(learn), log as last_error:
+            _, runner = make_runner(cfg)
+            runner.register_observer(clock)
+            status = runner.init()
+            if status == ExperimentStatus.SUCCESS:
+                status = runner.run()
+        if status != ExperimentStatus.SUCCESS:
+            raise UserError(f"Sample Factory failed on {self.task}: {last_error.error}")
+        return clock
+
+    def run(self, repeats: int) -> dict[str, Any]:
+        """All measurements of the task; runs of the sides alternate, and medians are taken."""
+        folders = (self.folder / f"{self.task}-{number}" for number in count())
+        theirs, ours = [], {name: [] for name in SETTINGS}
+        for _ in range(repeats):
+            theirs.append(self.theirs(next(folders)))
+            for name, settings in SETTINGS.items():
+                if self.domain == "atari" or "encoder_precision" not in settings:
+                    ours[name].append(self.ours(settings, next(folders)))
+        rates = {
+            name: median(clock.rate for clock in clocks) for name, clocks in ours.items() if clocks
+        }
+        default = DEFAULT[self.domain]
+        learner_seconds = median(clock.learner_seconds for clock in ours[default])
+        base = median(clock.rate for clock in theirs)
+        return {
+            "task": self.task,
+            "theirs": base,
+            "ours": rates,
+            "default": default,
+            "ratio": rates[default] / base,
+            "learner_share": learner_seconds * rates[default],
+            "bound": 1 / learner_seconds,
+            "their_learner_share": median(clock.learner_seconds for clock in theirs) * base,
+            "sampling": self.ours(SETTINGS[default], next(folders), learn=False).rate,
+            "their_sampling": self.theirs(next(folders), learn=False).rate,
+        }
+
+
+@contextmanager
+def quiet() -> Iterator[None]:
+    """Sample Factory's processes log to the console: away with it, from whichever process."""
+    console = [os.dup(1), os.dup(2)]
+    with open(os.devnull, "w") as nowhere:
+        os.dup2(nowhere.fileno(), 1)
+        os.dup2(nowhere.fileno(), 2)
     try:
-        train(training)
+        yield
     finally:
-        mujoco.DOMAIN = kept
-    steps = steps_of(checkpoints_of(training.folder)[-1])
-    rate = steps / (time.process_time() - start)
-    rows = read_curve(training.folder / "curve.csv")
-    return rate, rows[-1][2] if rows else float("nan")
+        for number, kept in enumerate(console, start=1):
+            os.dup2(kept, number)
+            os.close(kept)
+
+
+@contextmanager
+def their_learner(learn: bool) -> Iterator[None]:
+    """Sample Factory's own learner again, or one that learns nothing."""
+    kind: Any = learner.Learner if learn else Pass
+    info = sample_factory.env_info_in_this_process
+    with (
+        mock.patch.object(learner_worker, "Learner", kind),
+        mock.patch.object(runner_module, "obtain_env_info_in_a_separate_process", info),
+    ):
+        yield
+
+
+def show(result: dict[str, Any]) -> None:
+    """Print the measurements of one task."""
+    print(f"{result['task']} (agent steps a second)")
+    print(f"  Sample Factory over Gymnasium  {result['theirs']:9.0f}")
+    for name, rate in result["ours"].items():
+        mark = "  (the default)" if name == result["default"] else ""
+        print(f"  ours, {name:24} {rate:9.0f}  ratio {rate / result['theirs']:.2f}{mark}")
+    print(
+        f"  the learner takes {result['learner_share']:.0%} of our time and "
+        f"{result['their_learner_share']:.0%} of theirs; sampling without learning: "
+        f"{result['sampling']:.0f} against {result['their_sampling']:.0f}, ratio "
+        f"{result['sampling'] / result['their_sampling']:.2f}"
+    )
+    print(
+        f"  with sampling at no cost ours would train at {result['bound']:.0f}, ratio "
+        f"{result['bound'] / result['theirs']:.2f}"
+    )
 
 
 def main() -> None:
-    """Train on both and print the ratio."""
-    parser = argparse.ArgumentParser(description=__doc__)
-    parser.add_argument("--task", default="mujoco-pendulum", help="a MuJoCo task id")
-    parser.add_argument("--steps", type=int, default=60_000, help="agent steps of each side")
-    parser.add_argument("--envs", type=int, default=64, help="environments of each side")
+    """Measure and print every task."""
+    parser = argparse.ArgumentParser(
+        description="Training experts: ours against Sample Factory's own sampling over Gymnasium."
+    )
+    parser.add_argument("--task", nargs="+", default=list(TASKS), help="MuJoCo and Atari tasks")
+    parser.add_argument("--steps", type=int, help="agent steps of a run")
+    parser.add_argument("--repeats", type=int, default=3, help="runs of each side")
+    parser.add_argument("--cores", type=int, help="CPU cores of both sides; all by default")
+    parser.add_argument("--json", action="store_true", help="the last line is a JSON object")
     arguments = parser.parse_args()
-    task, domain = get_task(arguments.task), get_domain("mujoco")
-    assert domain.recipe is not None
+    cores = sorted(os.sched_getaffinity(0))[: arguments.cores]
+    os.sched_setaffinity(0, cores)
+    results = []
     with tempfile.TemporaryDirectory() as name:
-        warm = Training(task.id, 5000, arguments.envs, domain.recipe(task), {}, 1, Path(name) / "w")
-        measure(warm, domain)  # pays for imports and for what torch compiles
-        training = Training(
-            task.id, arguments.steps, arguments.envs, domain.recipe(task), {}, 1, Path(name) / "a"
-        )
-        ours, our_return = measure(training, domain)
-        training = replace(training, folder=Path(name) / "b")
-        theirs, their_return = measure(training, replace(domain, make_envs=GymnasiumEnvs))
-    print(f"EnvPool    {ours:8.0f} steps/s, return {our_return:.1f}")
-    print(f"Gymnasium  {theirs:8.0f} steps/s, return {their_return:.1f}")
-    print(f"ratio {ours / theirs:.2f}")
+        for id in arguments.task:
+            domain = get_task(id).domain
+            if domain not in STEPS:
+                raise UserError(f"--task {id}: only {' and '.join(STEPS)} are compared")
+            steps = arguments.steps or STEPS[domain]
+            results.append(Bench(id, steps, len(cores), Path(name)).run(arguments.repeats))
+            show(results[-1])
+    if arguments.json:
+        print(json.dumps({"cores": len(cores), "results": results}))
 
 
 if __name__ == "__main__":
