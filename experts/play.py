@@ -1,154 +1,162 @@
-"""Watch an expert: ``python -m experts.play --task mujoco-hopper --output hopper.gif``.
+"""Watch an expert: ``python -m experts.play --task mujoco-hopper --output hopper.mp4``.
 
 Pictures come from the reference implementations (Gymnasium, Meta-World, minigrid), whose
 renderer works without a display; Atari's from EnvPool, the engine of the data.
 """
 
-import os
+import io
+import tempfile
 from argparse import ArgumentParser, Namespace
-from collections.abc import Callable
+from collections.abc import Callable, Generator
+from contextlib import closing
+from dataclasses import dataclass
+from itertools import islice
 from pathlib import Path
 from typing import Any
 
 import numpy as np
+from PIL import Image
 
 from experts.policy import load_policy
+from experts.watched import watched_envs
 from pipeline.domains import get_domain
-from pipeline.domains.metaworld import EPISODE_STEPS
-from pipeline.envpool_env import EnvPoolEnv, continuous
 from pipeline.errors import UserError
 from pipeline.params import Params
 from pipeline.paths import expert_folder
-from pipeline.stage import log, run_stage, write_atomic
+from pipeline.seeds import env_seeds
+from pipeline.stage import log, progress, run_stage, write_atomic
 from pipeline.tasks import get_task
-from pipeline.types import Observations, Step, Task, VectorEnv
+from pipeline.types import Policy, Task, resolve
 
 FPS = 30
-SIDE = 240
+SIDE = 256
 """Largest side of a picture in the file, in pixels."""
+FORMATS = (".gif", ".mp4")
 
 
-class Watched:
-    """One Gymnasium environment with continuous observations, as a ``VectorEnv`` of one."""
+@dataclass(frozen=True)
+class Replay:
+    """What was seen of some episodes."""
 
-    num_envs = 1
-
-    def __init__(self, env: Any, seed: int, limit: int | None) -> None:
-        self.env, self._seed, self._limit, self._steps = env, seed, limit, 0
-        self.observation_space, self.action_space = env.observation_space, env.action_space
-
-    def reset(self) -> Observations:
-        """Start the episode."""
-        observation, _ = self.env.reset(seed=self._seed)
-        return continuous(observation[None])
-
-    def step(self, actions: np.ndarray, ids: np.ndarray | None = None) -> Step:
-        """One step; the episode is over after it when ``ended`` says so."""
-        actions = np.clip(actions, self.action_space.low, self.action_space.high)
-        observation, reward, terminated, truncated, _ = self.env.step(actions[0])
-        self._steps += 1
-        truncated = truncated or self._steps == self._limit
-        columns = continuous(observation[None])
-        ended = np.array([terminated]), np.array([truncated and not terminated])
-        finals = columns if terminated or truncated else {}
-        return Step(columns, actions, np.array([reward], np.float32), *ended, finals)
-
-    def render(self) -> np.ndarray:
-        """uint8 (H, W, 3)."""
-        return self.env.render()
-
-    def close(self) -> None:
-        """Free the environment."""
-        self.env.close()
+    pictures: list[np.ndarray]
+    """uint8 (H, W, 3) each, H and W even: the environment before each step."""
+    returns: list[float]
+    """Of each episode; the last one may have been cut."""
 
 
-def watched_envs(task: Task, seed: int, env: dict[str, Any]) -> tuple[VectorEnv, Callable]:
-    """One environment of the task, and what takes its picture."""
-    if task.domain == "atari":
-        envs: Any = get_domain("atari").make_envs(task, [seed], render_mode="rgb_array", **env)  # type: ignore[misc]
-        assert isinstance(envs, EnvPoolEnv)
-        return envs, envs.render
-    if task.domain == "babyai":
-        levels: Any = get_domain("babyai").expert_envs(task, [seed], **env)  # type: ignore[misc]
-        return levels, lambda: levels.envs[0].get_frame()
-    os.environ.setdefault("MUJOCO_GL", "egl")  # works without a display; read on import
-    if task.domain == "metaworld":
-        from metaworld.env_dict import ALL_V3_ENVIRONMENTS_GOAL_OBSERVABLE as classes
+def record(
+    task: Task,
+    make_policy: Callable[[int], Policy],
+    seed: int,
+    env: dict[str, Any],
+    episodes: int = 1,
+    frames: int = 300,
+) -> Replay:
+    """At most ``episodes`` episodes of ``make_policy(seed)``, and ``frames`` steps in all.
 
-        make: Any = classes[f"{task.gymnasium_id}-goal-observable"]
-        made = make(seed=seed, render_mode="rgb_array")
-        watched = Watched(made, seed, EPISODE_STEPS)
-    else:
-        import gymnasium
+    UserError when this machine cannot draw the task.
+    """
+    seeds = env_seeds(seed, "play", task.id, count=episodes)
+    pictures, returns = [], [0.0] * episodes
+    with closing(_steps(task, make_policy, seeds, env)) as steps:
+        for episode, picture, reward in progress(islice(steps, frames), task.id, frames, "frames"):
+            pictures.append(_small(picture))
+            returns[episode] += reward
+            last = episode
+    return Replay(pictures, returns[: last + 1])
 
+
+def _steps(
+    task: Task, make_policy: Callable[[int], Policy], seeds: list[int], env: dict[str, Any]
+) -> Generator[tuple[int, np.ndarray, float]]:
+    """(episode, picture before a step, its reward) of one episode a seed."""
+    for episode, seed in enumerate(seeds):
+        envs, picture = watched_envs(task, seed, env)
+        policy, ids = make_policy(seed), np.arange(1)
         try:
-            made = gymnasium.make(task.gymnasium_id, render_mode="rgb_array")
-        except (gymnasium.error.Error, ImportError) as error:
-            raise UserError(f"Gymnasium cannot show {task.gymnasium_id}: {error}") from None
-        watched = Watched(made, seed, None)
-    return watched, watched.render
+            policy.bind(envs)
+            observations = envs.reset()
+            rewards, started, ended = np.zeros(1, np.float32), np.ones(1, bool), False
+            while not ended:
+                seen = picture()
+                step = envs.step(policy.act(observations, ids, started, rewards), ids)
+                yield episode, seen, float(step.rewards[0])
+                observations, rewards, started = step.observations, step.rewards, step.ended
+                ended = bool(step.ended[0])
+        finally:
+            envs.close()
 
 
-def play(
-    params: Params, task_id: str, folder: Path | None, seed: int, limit: int
-) -> tuple[list[np.ndarray], float]:
-    """The pictures of one episode, at most ``limit`` of them, and its return so far."""
-    task = get_task(task_id)
-    policy = load_policy(task, folder or expert_folder(task), seed)
-    env = params.domain(task.domain).env
-    envs, picture = watched_envs(task, seed, env)
-    try:
-        policy.bind(envs)
-        observations, ids = envs.reset(), np.arange(1)
-        rewards, started = np.zeros(1, np.float32), np.ones(1, bool)
-        pictures, total = [picture()], 0.0
-        while len(pictures) < limit:
-            step = envs.step(policy.act(observations, ids, started, rewards), ids)
-            observations, rewards, started = step.observations, step.rewards, step.ended
-            total += float(rewards[0])
-            if step.ended[0]:
-                break
-            pictures.append(picture())
-        return pictures, total
-    finally:
-        envs.close()
+def _small(picture: np.ndarray) -> np.ndarray:
+    """At most ``SIDE`` pixels wide and high; both even, as video needs it."""
+    image = Image.fromarray(picture)
+    image.thumbnail((SIDE, SIDE))
+    return np.asarray(image)[: image.height // 2 * 2, : image.width // 2 * 2]
+
+
+def encode(pictures: list[np.ndarray], suffix: str) -> bytes:
+    """An endless GIF (``.gif``) or a video that browsers play (``.mp4``, VP9)."""
+    return to_gif(pictures) if suffix == ".gif" else to_mp4(pictures)
 
 
 def to_gif(pictures: list[np.ndarray]) -> bytes:
-    """An endless GIF of uint8 (H, W, 3) pictures."""
-    import io
-
-    from PIL import Image
-
-    images = [Image.fromarray(picture) for picture in pictures]
-    for image in images:
-        image.thumbnail((SIDE, SIDE))
+    """An endless GIF."""
+    first, *rest = (Image.fromarray(picture) for picture in pictures)
     data = io.BytesIO()
-    images[0].save(
-        data, "GIF", save_all=True, append_images=images[1:], duration=1000 // FPS, loop=0
-    )
+    first.save(data, "GIF", save_all=True, append_images=rest, duration=1000 // FPS, loop=0)
     return data.getvalue()
 
 
+def to_mp4(pictures: list[np.ndarray]) -> bytes:
+    """VP9 in MP4: OpenCV's packages cannot write H.264, and browsers do not play MPEG-4 part 2."""
+    import cv2
+
+    height, width = pictures[0].shape[:2]
+    with tempfile.TemporaryDirectory() as folder:
+        path = Path(folder) / "replay.mp4"
+        code = cv2.VideoWriter.fourcc(*"vp09")
+        writer = cv2.VideoWriter(str(path), cv2.CAP_FFMPEG, code, FPS, (width, height))
+        if not writer.isOpened():
+            raise UserError("this OpenCV cannot write VP9 videos: write a .gif instead")
+        for picture in pictures:
+            writer.write(np.ascontiguousarray(picture[:, :, ::-1]))
+        writer.release()
+        return path.read_bytes()
+
+
 def main(params: Params, arguments: Namespace) -> None:
-    """Write the GIF."""
-    if arguments.output.suffix != ".gif":
-        raise UserError(f"--output '{arguments.output}' must end in .gif")
-    pictures, total = play(
-        params, arguments.task, arguments.folder, arguments.seed, arguments.frames
-    )
-    write_atomic(arguments.output, to_gif(pictures))
-    log.info("%s: %d frames, return %.4g", arguments.output, len(pictures), total)
+    """Write the picture file."""
+    output, folder = arguments.output, arguments.folder
+    if output.suffix not in FORMATS:
+        raise UserError(f"--output '{output}' must end in {' or '.join(FORMATS)}")
+    for name in ("episodes", "frames", "seed"):
+        least = 0 if name == "seed" else 1
+        if getattr(arguments, name) < least:
+            raise UserError(f"--{name} is {getattr(arguments, name)}: at least {least}")
+    task = get_task(arguments.task)
+
+    def make_policy(seed: int) -> Policy:
+        if folder:
+            return load_policy(task, folder, seed)
+        make = resolve(get_domain(task.domain).policy)
+        return make(task, folder=expert_folder(task), seed=seed, threads=1)
+
+    env = params.domain(task.domain).env
+    replay = record(task, make_policy, arguments.seed, env, arguments.episodes, arguments.frames)
+    write_atomic(output, encode(replay.pictures, output.suffix))
+    returns = ", ".join(f"{score:.4g}" for score in replay.returns)
+    log.info("%s: %d frames, returns %s", output, len(replay.pictures), returns)
 
 
 def add_arguments(parser: ArgumentParser) -> None:
     """What to watch, and where it goes."""
     parser.add_argument("--task", required=True, help="a task id, such as mujoco-hopper")
-    parser.add_argument("--output", type=Path, default=Path("replay.gif"), help="a GIF file")
+    parser.add_argument("--output", type=Path, default=Path("replay.mp4"), help=".gif or .mp4")
     parser.add_argument("--folder", type=Path, help="an expert's folder instead of the stage's")
     parser.add_argument("--seed", type=int, default=0, help="of environment and policy")
-    parser.add_argument("--frames", type=int, default=300, help="at most this many steps")
+    parser.add_argument("--episodes", type=int, default=1, help="at most this many")
+    parser.add_argument("--frames", type=int, default=300, help="at most this many steps in all")
 
 
 if __name__ == "__main__":
-    run_stage(main, "Record one episode of an expert.", add_arguments)
+    run_stage(main, "Record what an expert does.", add_arguments)

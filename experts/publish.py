@@ -1,101 +1,89 @@
-"""Publish the trained experts: ``python -m experts.publish --to hub:<owner>/<name>``.
+"""Publish the trained experts: ``python -m experts.publish --to hub:<owner>``.
 
-One model repository, a folder a task, no pickle: what ``source: hub:<repo>@<revision>`` reads.
+A repository an expert, ``<owner>/<task>``, without pickle: what ``source: hub:<repo>@<revision>``
+reads. ``folder:<path>`` writes the same as folders ``<path>/<task>``.
 """
 
-import shutil
 from argparse import ArgumentParser, Namespace
+from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
+import yaml
+
+from experts.card import card, curve_png
+from experts.play import encode, record
 from experts.policy import load_policy
-from experts.sources import FILES
+from experts.train import Unit
+from experts.trained import curve_of, describe, parameters, trained_experts
 from pipeline.errors import UserError
+from pipeline.fanout import fan_out
 from pipeline.params import Params
-from pipeline.paths import ARTIFACTS, expert_folder
-from pipeline.stage import log, read_json, replaced_folder, run_stage, write_atomic
+from pipeline.paths import ARTIFACTS
+from pipeline.stage import log, replaced_folder, run_stage
 from pipeline.tasks import get_task
-from pipeline.types import Task
 
 FOLDER = ARTIFACTS / "published_experts"
-HEAD = """---
-license: apache-2.0
-library_name: sample-factory
-tags: [reinforcement-learning, deep-reinforcement-learning]
----
-# Experts of Jack of All Trades
-
-Policies trained with APPO (Sample Factory) on EnvPool. Each folder holds `config.json` (the
-network, the whole recipe, seed and package versions), `model.safetensors` (the acting half of the
-network with its observation statistics), `curve.csv` (the learning curve) and `score.json`.
-
-```python
-from pathlib import Path
-from experts.policy import load_policy
-from pipeline.tasks import get_task
-
-policy = load_policy(get_task("{example}"), Path("{example}"), seed=0)
-```
-
-Returns are undiscounted means with standard deviations. *Reference* is the published expert of
-JAT (arXiv 2402.09844). An `expert` reaches 90 % of the reference's normalised score, or succeeds
-in 90 % of its episodes; a `weak` one is better than random play with 95 % confidence.
-
-| task | mode | steps | return | episodes | success | random | reference | verdict |
-|---|---|---|---|---|---|---|---|---|
-"""
+"""Where repositories are put together that go to the Hub."""
+REPLAY = "replay.mp4"
+"""The name under which the Hub plays a model's video."""
+EPISODES, FRAMES = 3, 300
+"""Of the video, at most."""
 
 
-def trained_experts(params: Params) -> list[Task]:
-    """The profile's tasks whose experts are networks; UserError when there are none."""
-    tasks = []
-    for id in params.tasks:
-        path = expert_folder(get_task(id)) / "config.json"
-        if path.exists() and read_json(path).get("kind") == "network":
-            tasks.append(get_task(id))
-    if not tasks:
-        raise UserError("no trained expert to publish: run `dvc repro train_mujoco` first")
-    return tasks
+@dataclass(frozen=True)
+class Publication:
+    """One expert's repository."""
+
+    unit: Unit
+    folder: Path
+    owner: str | None
+    """On the Hub; None for a folder only."""
 
 
-def card(tasks: list[Task]) -> str:
-    """The README.md of the repository."""
-    lines = [HEAD.format(example=tasks[0].id)]
-    for task in tasks:
-        folder = expert_folder(task)
-        config, score = read_json(folder / "config.json"), read_json(folder / "score.json")
-        cells = (
-            task.id,
-            config["mode"],
-            f"{config['steps']:,}",
-            f"{score['mean']:.2f} ± {score['std']:.2f}",
-            score["episodes"],
-            _number(score["success"]),
-            _number(score["random_mean"]),
-            _number(score["reference_mean"]),
-            score["verdict"],
-        )
-        lines.append(f"| {' | '.join(map(str, cells))} |\n")
-    return "".join(lines)
+def publish(publication: Publication) -> str:
+    """Put the repository together, upload it where that is asked for; where it is now."""
+    assemble(publication)
+    if publication.owner is None:
+        return str(publication.folder)
+    return to_hub(publication.folder, f"{publication.owner}/{publication.unit.task}")
 
 
-def _number(value: float | None) -> str:
-    return "" if value is None else f"{value:.2f}"
-
-
-def assemble(tasks: list[Task], target: Path) -> None:
-    """The repository as a folder; it appears at once."""
+def assemble(publication: Publication) -> None:
+    """The repository as a folder, which appears at once; left alone if it is there already."""
+    unit, target = publication.unit, publication.folder
+    task, expert, rows = get_task(unit.task), describe(unit), curve_of(unit)
+    made_by = expert.config["provenance"].get("params") or parameters(unit, expert.config["mode"])
+    readme = card(task, expert.config, expert.score, publication.owner, curve=bool(rows))
+    files = {
+        **expert.files,
+        "params.yaml": yaml.safe_dump(made_by, sort_keys=False).encode(),
+        "README.md": readme.encode(),
+    }
+    if _holds(target, [*files, REPLAY], files):
+        return
+    replay = record(
+        task, lambda seed: load_policy(task, unit.folder, seed), unit.seed, unit.env,
+        EPISODES, FRAMES,
+    )  # fmt: skip
+    files[REPLAY] = encode(replay.pictures, ".mp4")
+    if rows:
+        files["curve.png"] = curve_png(task, rows, expert.score)
     with replaced_folder(target) as folder:
-        for task in tasks:
-            load_policy(task, expert_folder(task), seed=0)
-            (folder / task.id).mkdir()
-            for name in (*FILES, "score.json"):
-                shutil.copy(expert_folder(task) / name, folder / task.id / name)
-        write_atomic(folder / "README.md", card(tasks))
+        for name, data in files.items():
+            (folder / name).write_bytes(data)
+        load_policy(task, folder, seed=0)
+
+
+def _holds(target: Path, names: list[str], files: dict[str, bytes]) -> bool:
+    """Whether ``target`` has files of these names, and these contents."""
+    return all((target / name).is_file() for name in names) and all(
+        (target / name).read_bytes() == data for name, data in files.items()
+    )
 
 
 def to_hub(folder: Path, repository: str) -> str:
-    """Upload to a model repository; the address of the commit."""
+    """Upload to a model repository, which is made if it is not there; the commit's address."""
     from huggingface_hub import HfApi
     from huggingface_hub.errors import HFValidationError, HTTPError
 
@@ -103,10 +91,11 @@ def to_hub(folder: Path, repository: str) -> str:
     try:
         api.create_repo(repository, repo_type="model", exist_ok=True)
         commit = api.upload_folder(
-            repo_id=repository, folder_path=folder, commit_message="Publish the experts"
+            repo_id=repository, folder_path=folder, commit_message="Publish the expert"
         )
     except (HFValidationError, HTTPError, OSError, RuntimeError) as error:
-        reason = str(error).strip().splitlines()[0]
+        cause = error.__cause__ or error
+        reason = (str(cause).strip() or type(cause).__name__).splitlines()[0]
         raise UserError(
             f"cannot upload to '{repository}' ({reason}): check its name, the network and "
             "`hf auth login`"
@@ -114,23 +103,41 @@ def to_hub(folder: Path, repository: str) -> str:
     return commit.commit_url
 
 
+def publications(params: Params, to: str, id: str | None) -> list[Publication]:
+    """What is to be published; UserError for a bad ``to``, or one that would lose other files."""
+    kind, _, target = to.partition(":")
+    if kind not in ("folder", "hub") or not target or (kind == "hub" and "/" in target):
+        raise UserError(
+            f"--to '{to}' is not folder:<path> or hub:<owner> (each expert is a repository there)"
+        )
+    root = (Path(target).expanduser() if kind == "folder" else FOLDER / target).resolve()
+    owner = target if kind == "hub" else None
+    found = [Publication(unit, root / unit.task, owner) for unit in trained_experts(params, id)]
+    for publication in found:
+        folder = publication.folder
+        if folder.exists() and not (folder / "README.md").is_file():
+            raise UserError(f"--to '{to}': '{folder}' exists and is no published expert")
+    return found
+
+
 def main(params: Params, arguments: Namespace) -> None:
-    """Assemble the repository, and upload it where ``--to`` says so."""
-    kind, _, target = arguments.to.partition(":")
-    if kind not in ("folder", "hub") or not target:
-        raise UserError(f"--to '{arguments.to}' is not folder:<path> or hub:<owner>/<name>")
-    folder = Path(target) if kind == "folder" else FOLDER
-    if kind == "folder" and folder.exists() and not (folder / "README.md").is_file():
-        raise UserError(f"--to '{arguments.to}': the folder exists and holds no published experts")
-    tasks = trained_experts(params)
-    assemble(tasks, folder.resolve())
-    where = to_hub(folder, target) if kind == "hub" else str(folder)
-    log.info("%d experts published to %s", len(tasks), where)
+    """Publish the profile's experts, each on its own."""
+    found = publications(params, arguments.to, arguments.task)
+    places = fan_out(
+        publish,
+        found,
+        workers=params.workers,
+        desc="publish experts",
+        name=lambda publication: publication.unit.task,
+    )
+    for publication, place in zip(found, places, strict=True):
+        log.info("%s is at %s", publication.unit.task, place)
 
 
 def add_arguments(parser: ArgumentParser) -> None:
-    """Where to."""
-    parser.add_argument("--to", required=True, help="folder:<path> or hub:<owner>/<name>")
+    """Where to, and which."""
+    parser.add_argument("--to", required=True, help="folder:<path> or hub:<owner>")
+    parser.add_argument("--task", help="only this expert")
 
 
 if __name__ == "__main__":

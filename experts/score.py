@@ -10,6 +10,7 @@ from experts.random_scores import random_play, random_score
 from pipeline.errors import UserError
 from pipeline.params import Params
 from pipeline.paths import expert_folder
+from pipeline.seeds import sequence
 from pipeline.stage import run_stage
 from pipeline.tasks import get_task
 
@@ -20,7 +21,8 @@ def score(params: Params, task_id: str, folder: Path | None, episodes: int, seed
         raise UserError(f"--episodes is {episodes}: at least 1")
     task = get_task(task_id)
     env = params.domain(task.domain).env
-    policy = load_policy(task, folder or expert_folder(task), seed)
+    (policy_seed,) = sequence(seed, "gate", task.id).generate_state(1)  # the gate's, so its score
+    policy = load_policy(task, folder or expert_folder(task), int(policy_seed))
     outcomes = play(task, policy, episodes, seed, env)
     random = random_score(random_play(params, task.id))
     return judge(task, outcomes, random, seed)

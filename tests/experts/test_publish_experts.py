@@ -1,60 +1,213 @@
-import hashlib
+import json
+import os
+import re
+import subprocess
+import sys
+from pathlib import Path
 
+import cv2
 import pytest
-import torch
+import yaml
+from huggingface_hub import ModelCard
+from untrained import project
 
-from experts import network, publish, sources
+from experts import publish, sources
 from experts.policy import load_policy
-from pipeline import paths
+from experts.train import plan
 from pipeline.errors import UserError
-from pipeline.stage import write_json
+from pipeline.params import load_params
+from pipeline.stage import read_json, write_json
 from pipeline.tasks import get_task
 
-TASK = get_task("mujoco-hopper")
+ID = "mujoco-reacher"
+TASK = get_task(ID)
+FILES = {
+    "README.md", "config.json", "curve.csv", "curve.png", "model.safetensors", "params.yaml",
+    "replay.mp4", "score.json",
+}  # fmt: skip
 
 
 @pytest.fixture
-def expert(tmp_path, monkeypatch):
+def unit(tmp_path, monkeypatch):
     monkeypatch.chdir(tmp_path)
-    folder = paths.expert_folder(TASK)
-    folder.mkdir(parents=True)
-    architecture = network.Architecture((11,), 3, False, (), (8,), "tanh", 0.0, 1.0, True)
-    torch.manual_seed(0)
-    weights = network.save(network.Network(architecture))
-    (folder / "model.safetensors").write_bytes(weights)
-    (folder / "curve.csv").write_text("steps,seconds,return\n")
-    config = {
-        "kind": "network", "task": TASK.id, "network": architecture.to_dict(), "mode": "argmax",
-        "weights_sha256": hashlib.sha256(weights).hexdigest(), "steps": 1234567,
-    }  # fmt: skip
-    score = {
-        "mean": 1.5, "std": 0.25, "episodes": 9, "success": None, "random_mean": 0.1,
-        "reference_mean": 2.0, "verdict": "weak",
-    }  # fmt: skip
-    write_json(folder / "config.json", config)
-    write_json(folder / "score.json", score)
-    return folder
+    monkeypatch.setattr(publish, "FRAMES", 3)
+    return project(ID)
 
 
-def test_what_is_published_can_be_used_as_a_source(expert, tmp_path, monkeypatch):
-    target = tmp_path / "public"
-    publish.assemble([TASK], target)
-    text = (target / "README.md").read_text()
-    assert (
-        "| mujoco-hopper | argmax | 1,234,567 | 1.50 ± 0.25 | 9 |  | 0.10 | 2.00 | weak |" in text
-    )
+def run(to="folder:out", id=None):
+    for publication in publish.publications(load_params(), to, id):
+        publish.publish(publication)
+
+
+def program(*command, cwd):
+    environment = {**os.environ, "PYTHONPATH": str(Path(__file__).parents[2])}
+    done = subprocess.run(
+        [sys.executable, *command],
+        capture_output=True, text=True, check=False, env=environment, cwd=cwd,
+    )  # fmt: skip
+    assert done.returncode == 0, done.stderr
+    return done.stdout
+
+
+def test_a_published_expert_is_all_that_is_needed(unit, tmp_path):
+    run()
+    there = tmp_path / "out" / ID
+    assert {path.name for path in there.iterdir()} == FILES
+    config, score = read_json(there / "config.json"), read_json(there / "score.json")
+    assert config["provenance"]["wall_seconds"] == 3.25
+    assert config["provenance"]["score"]["mean"] == score["mean"]
+    (again,) = plan(load_params(there / "params.yaml"), "mujoco")
+    assert again.fingerprint == unit.fingerprint
+    assert (there / "curve.png").read_bytes().startswith(b"\x89PNG")
+    assert cv2.VideoCapture(str(there / "replay.mp4")).get(cv2.CAP_PROP_FRAME_COUNT) == 3
+
+    # A fresh process with nothing but the project and this folder: the same score again.
+    fresh = tmp_path / "fresh"
+    fresh.mkdir()
+    printed = program(
+        "-m", "experts.score", "--task", ID, "--folder", str(there), "--json",
+        "--params", str(there / "params.yaml"), "--episodes", str(score["episodes"]),
+        "--seed", str(unit.seed), cwd=fresh,
+    )  # fmt: skip
+    result = json.loads(printed)
+    assert printed.count("\n") == 1
+    assert score["low"] <= result["mean"] <= score["high"]
+    assert result["mean"] == pytest.approx(score["mean"])
+
+    (code,) = re.findall(r"```python\n(.*?)```", (there / "README.md").read_text(), re.DOTALL)
+    assert len(code.split("\n\n")) == 2
+    assert len([line for line in code.splitlines() if line]) <= 5
+    checksum = program("-c", f"{code}\nprint(policy.checksum)", cwd=there.parent).strip()
+    assert checksum == load_policy(TASK, unit.folder, 0).checksum
+
+
+def test_the_card_says_what_the_hub_indexes(unit, tmp_path):
+    run()
+    there = tmp_path / "out" / ID
+    card, score = ModelCard.load(there / "README.md"), read_json(there / "score.json")
+    (result,) = card.data.eval_results
+    assert result.task_type == "reinforcement-learning"
+    assert result.dataset_name == "Reacher-v4"
+    assert result.metric_type == "mean_reward"
+    assert result.metric_value == f"{score['mean']:.2f} ± {score['std']:.2f}"
+    assert result.verified is False
+    assert {ID, "deep-reinforcement-learning", "sample-factory"} <= set(card.data.tags)
+    for key, value in unit.recipe.items():
+        assert f"| {key} | {value} |" in card.text
+    for said in ("| steps | 1024 |", "| envs | 8 |", "| seed | 3 |", "numpy 2.3.5", "curve.png"):
+        assert said in card.text
+    assert f"{score['low']:.2f} … {score['high']:.2f}" in card.text
+
+
+def test_what_is_there_already_is_left_alone(unit, tmp_path, monkeypatch):
+    run()
+    path = tmp_path / "out" / ID / "README.md"
+    before = path.stat().st_mtime_ns
+    with monkeypatch.context() as patch:
+        patch.setattr(publish, "record", None)
+        run()
+    assert path.stat().st_mtime_ns == before
+    (path.parent / "curve.csv").write_text("spoilt")
+    run()
+    assert path.with_name("curve.csv").read_text() == (unit.folder / "curve.csv").read_text()
+    assert [folder.name for folder in path.parents[1].iterdir()] == [ID]
+
+
+def test_an_expert_without_a_curve_is_published_without_a_picture(unit, tmp_path):
+    (unit.folder / "curve.csv").write_text("steps,seconds,return\n")
+    run()
+    assert not (tmp_path / "out" / ID / "curve.png").exists()
+    assert "curve.png" not in (tmp_path / "out" / ID / "README.md").read_text()
+
+
+@pytest.mark.parametrize("layout", ["a repository an expert", "a repository of folders"])
+def test_what_is_published_can_be_used_as_a_source(unit, tmp_path, monkeypatch, layout):
+    run()
+    repository = tmp_path / "out" / ("" if layout == "a repository of folders" else ID)
     monkeypatch.setattr(
         "huggingface_hub.snapshot_download",
-        lambda *_, dry_run=False, **__: [] if dry_run else str(target),
+        lambda *_, dry_run=False, **__: [] if dry_run else str(repository),
     )
     copied = tmp_path / "copied"
     copied.mkdir()
-    sources.hub(TASK, "hub:someone/experts@main", copied, {})
-    assert load_policy(TASK, copied, 0).checksum == load_policy(TASK, expert, 0).checksum
+    config = sources.hub(TASK, f"hub:someone/{ID}@main", copied, {})
+    assert config["provenance"]["seed"] == 3
+    assert load_policy(TASK, copied, 0).checksum == load_policy(TASK, unit.folder, 0).checksum
 
 
-def test_a_broken_expert_is_not_published(expert, tmp_path):
-    (expert / "model.safetensors").write_bytes(b"broken")
+class FakeHub:
+    """Remembers what was uploaded."""
+
+    uploaded: dict
+
+    def create_repo(self, repository, repo_type, exist_ok):
+        assert (repo_type, exist_ok) == ("model", True)
+
+    def upload_folder(self, repo_id, folder_path, commit_message):
+        self.uploaded[repo_id] = Path(folder_path)
+        return self
+
+    commit_url = "https://hub/commit"
+
+
+def test_on_the_hub_each_expert_is_a_repository(unit, monkeypatch):
+    monkeypatch.setattr(FakeHub, "uploaded", {}, raising=False)
+    monkeypatch.setattr("huggingface_hub.HfApi", FakeHub)
+    run("hub:someone")
+    (path,) = FakeHub.uploaded.values()
+    assert list(FakeHub.uploaded) == [f"someone/{ID}"]
+    assert {file.name for file in path.iterdir()} == FILES
+    assert f'snapshot_download("someone/{ID}")' in (path / "README.md").read_text()
+
+
+def test_an_upload_that_fails_is_one_line(unit, monkeypatch):
+    def refuse(*_, **__):
+        raise OSError("no network\nat all")
+
+    monkeypatch.setattr(FakeHub, "create_repo", refuse)
+    monkeypatch.setattr("huggingface_hub.HfApi", FakeHub)
+    with pytest.raises(UserError, match=rf"cannot upload to 'someone/{ID}' \(no network\)"):
+        run("hub:someone")
+
+
+def test_a_broken_expert_is_not_published(unit, tmp_path):
+    (unit.folder / "model.safetensors").write_bytes(b"broken")
     with pytest.raises(UserError, match=r"model\.safetensors"):
-        publish.assemble([TASK], tmp_path / "public")
-    assert not (tmp_path / "public").exists()
+        run()
+    assert not (tmp_path / "out").exists()
+
+
+def test_an_expert_of_other_parameters_is_not_published(unit):
+    raw = yaml.safe_load(Path("params.yaml").read_text())
+    raw["mujoco"]["expert"]["steps"] = 2000
+    Path("params.yaml").write_text(yaml.safe_dump(raw))
+    with pytest.raises(UserError, match="other parameters"):
+        run()
+
+
+def test_without_a_trained_expert_there_is_nothing_to_publish(unit):
+    config = read_json(unit.folder / "config.json")
+    write_json(unit.folder / "config.json", {**config, "kind": "scripted"})
+    with pytest.raises(UserError, match="no trained expert of mujoco-reacher"):
+        run(id=ID)
+    with pytest.raises(UserError, match="no trained expert is there"):
+        run()
+
+
+def test_other_peoples_files_are_not_replaced(unit):
+    Path("photos", ID).mkdir(parents=True)
+    with pytest.raises(UserError, match="is no published expert"):
+        run("folder:photos")
+
+
+@pytest.mark.parametrize(
+    ("to", "id", "message"),
+    [
+        ("somewhere", None, "is not folder:<path> or hub:<owner>"),
+        ("hub:someone/experts", None, "each expert is a repository"),
+        ("folder:out", "mujoco-reach", "did you mean 'mujoco-reacher'"),
+    ],
+)
+def test_a_bad_request_is_one_line(unit, to, id, message):
+    with pytest.raises(UserError, match=message):
+        run(to, id)
