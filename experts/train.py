@@ -96,7 +96,7 @@ def plan(params: Params, name: str) -> list[Unit]:
                 id,
                 sources.absolute(expert.source_of(id)),
                 expert.steps_of(id),
-                expert.envs,
+                expert.envs_of(id),
                 {**recipe, **expert.recipe_of(id)},
                 settings.env,
                 params.seed,

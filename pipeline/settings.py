@@ -42,6 +42,8 @@ class Expert(Settings):
     """Task -> steps, where it differs."""
     envs: Positive = 64
     """Environments stepped together in training."""
+    task_envs: dict[str, Positive] = {}
+    """Task -> environments, where they differ."""
     cpus: Annotated[float, Field(gt=0)] = 1
     """CPU cores of a task, and the threads of its training."""
     gpus: Annotated[float, Field(ge=0)] = 0
@@ -82,6 +84,10 @@ class Expert(Settings):
     def steps_of(self, task: str) -> int:
         """The training budget of one task, in agent steps."""
         return self.task_steps.get(task, self.steps)
+
+    def envs_of(self, task: str) -> int:
+        """How many environments one task is trained on."""
+        return self.task_envs.get(task, self.envs)
 
     def recipe_of(self, task: str) -> dict[str, Any]:
         """The settings that override the domain's recipe for one task."""
@@ -219,11 +225,11 @@ class Jat(Settings):
     steps: Positive = 600
     """Optimizer steps."""
     batch_tokens: Positive = 1024
-    """Tokens of one micro-batch, which has one task: two a timestep, padding included."""
+    """Tokens of one micro-batch, which has one domain: two a timestep, padding included."""
     domain_batch_tokens: PerDomain = {"atari": 256}
     """Domain -> tokens of its micro-batches, where they differ."""
     accumulation: Positive = 4
-    """Micro-batches of an optimizer step on each device. Each has one task, so several in a step
+    """Micro-batches of an optimizer step on each device. Each has one domain, so several in a step
     learn faster than one large one."""
     context: PerDomain = {}
     """Domain -> timesteps (tokens, for corpora) of a window, where they differ from its own."""
@@ -233,10 +239,15 @@ class Jat(Settings):
     """Share of the steps in which the learning rate rises linearly."""
     weight_decay: Annotated[float, Field(ge=0)] = 0.0
     max_grad_norm: Annotated[float, Field(gt=0)] = 1.0
-    sampling: Literal["published", "uniform", "temperature"] = "published"
+    sampling: Literal["published", "uniform", "temperature", "adaptive"] = "published"
     """How often each task is drawn: oscar, wikipedia and conceptual-captions 10 times as often as
-    the others; all alike; by the number of its tokens to the power of 1 / ``temperature``."""
+    the others; all alike; by the number of its tokens to the power of 1 / ``temperature``; the
+    more often, the less its loss has fallen so far."""
     temperature: Annotated[float, Field(gt=0)] = 2.0
+    adapt_every: Positive = 100
+    """Steps between new weights of adaptive sampling."""
+    adapt_power: Annotated[float, Field(ge=0)] = 1.0
+    """How strongly adaptive sampling follows the losses; 0 draws all tasks alike."""
     weights: dict[str, Annotated[float, Field(ge=0)]] = {}
     """Task or domain -> factor of that weight; a task's own counts before its domain's."""
     normalise: bool = True

@@ -12,24 +12,37 @@ def make_envs(task: Task, seeds: Sequence[int], threads: int = 1, **options: Any
     return EnvPoolEnv(task.envpool_id, seeds, continuous, threads=threads, **options)
 
 
+DISCOUNTS = {
+    "mujoco-halfcheetah": (0.98, 0.92),
+    "mujoco-swimmer": (0.9999, 0.98),
+    "mujoco-reacher": (0.9, 0.95),
+    "mujoco-pusher": (0.95, 0.95),
+}
+"""Task -> gamma, gae_lambda, where they are not (0.99, 0.95): tuned PPO settings of RL Baselines3
+Zoo for the first two; the shorter the way to the goal, the less of the future (docs/LOG.md)."""
+
+
 def recipe(task: Task) -> dict[str, Any]:
-    """Sample Factory's settings for MuJoCo (``sf_examples.mujoco.mujoco_params`` of 2.1.1).
+    """Sample Factory's settings for MuJoCo (``sf_examples.mujoco.mujoco_params`` of 2.1.1), but
+    for those marked "ours", which reach the published scores in fewer steps (docs/LOG.md).
 
     Time limits end every task but the pendulums, hence ``value_bootstrap``.
     """
+    gamma, gae_lambda = DISCOUNTS.get(task.id, (0.99, 0.95))
     return {
-        "encoder_mlp_layers": [64, 64],
+        "encoder_mlp_layers": [256, 256],  # ours; [64, 64] there
         "nonlinearity": "tanh",
         "policy_initialization": "torch_default",
         "adaptive_stddev": False,
+        "initial_stddev": 0.4,  # ours; 1 there
         "rollout": 64,
         "batch_size": 1024,
         "num_batches_per_epoch": 4,
-        "num_epochs": 2,
-        "learning_rate": 0.00295,
+        "num_epochs": 4,  # ours; 2 there
+        "learning_rate": 0.001,  # ours; 0.00295 there
         "lr_schedule": "linear_decay",
-        "gamma": 0.99,
-        "gae_lambda": 0.95,
+        "gamma": gamma,
+        "gae_lambda": gae_lambda,
         "ppo_clip_ratio": 0.2,
         "value_loss_coeff": 1.3,
         "exploration_loss_coeff": 0.0,
