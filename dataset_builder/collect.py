@@ -7,12 +7,14 @@ that its bytes are the same whoever makes it; its ``.json`` beside it says that 
 
 import argparse
 import math
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterable, Iterator, Sequence
 from dataclasses import dataclass
 from functools import partial
 from itertools import accumulate
 from pathlib import Path
 from typing import Any
+
+import pyarrow as pa
 
 from dataset_builder.task_manifest import Record, totals, write_manifest
 from pipeline import manifest, paths, schema
@@ -20,7 +22,7 @@ from pipeline.domains import RL_DOMAINS, get_domain
 from pipeline.errors import UserError
 from pipeline.fanout import fan_out
 from pipeline.params import Params
-from pipeline.rollout import Dropped, rollout
+from pipeline.rollout import GROUPS, Dropped, rollout
 from pipeline.seeds import env_seeds
 from pipeline.settings import Collect
 from pipeline.shards import write_shard
@@ -31,6 +33,8 @@ from pipeline.types import Episode, Policy, Task, resolve
 WEAK = ("weak", "failed")
 """Verdicts of the gate on experts that are left out unless ``keep_weak`` is set."""
 SKIPPED = "its expert is too weak"
+TABLE_STEPS = 1024
+"""Steps that are turned into rows together (one episode at least)."""
 
 
 @dataclass(frozen=True)
@@ -45,6 +49,8 @@ class Job:
     """The gate's score of the expert."""
     policy: str
     """Dotted name of the function that loads the expert."""
+    policy_folder: Path
+    """The expert's folder; absolute, like ``folder``, since other machines do the work."""
     folder: Path
 
     @property
@@ -80,8 +86,11 @@ def main(params: Params, arguments: argparse.Namespace) -> None:
     jobs, skipped = plan(params, arguments.domain)
     records = collect(jobs, params.workers)
     manifests = [finish(job, records[job.task.id]) for job in jobs]
-    metrics = {"skipped": len(skipped), **totals(manifests)}
-    write_json(paths.METRICS / f"collect_{arguments.domain}.json", metrics)
+    for job in jobs:  # a worker that died in this run has left some as well
+        remove_temporaries(job.folder)
+    metrics = paths.METRICS / f"collect_{arguments.domain}.json"
+    remove_temporaries(metrics.parent, of=metrics.name)
+    write_json(metrics, {"skipped": len(skipped), **totals(manifests)})
 
 
 def plan(params: Params, name: str) -> tuple[list[Job], list[Task]]:
@@ -114,25 +123,26 @@ def make_job(params: Params, task: Task, expert: dict[str, Any]) -> Job:
     """One task's collection, with everything that decides its episodes."""
     settings = params.domain(task.domain)
     dotted = get_domain(task.domain).policy
-    policy = load_policy(dotted, task, seed=0)
+    policy_folder = paths.expert_folder(task).resolve()
+    policy = load_policy(dotted, task, policy_folder, seed=0)
     decides = {
         "task": task.id,
         "seed": params.seed,
         "env": settings.env,
         "slots": settings.collect.slots,
         "episodes_per_slot": settings.collect.episodes_per_slot,
+        "groups": GROUPS,
         "policy": policy.name,
         "policy_checksum": policy.checksum,
         "schema": schema.VERSION,
         "packages": manifest.package_versions(),
     }
     folder = paths.episodes_folder(task).resolve()
-    return Job(task, settings.collect, decides, expert, dotted, folder)
+    return Job(task, settings.collect, decides, expert, dotted, policy_folder, folder)
 
 
-def load_policy(dotted: str, task: Task, seed: int) -> Policy:
+def load_policy(dotted: str, task: Task, folder: Path, seed: int) -> Policy:
     """The expert of a task on one thread; what it draws at random depends on ``seed`` alone."""
-    folder = paths.expert_folder(task).resolve()
     return resolve(dotted)(task, folder=folder, seed=seed, threads=1)
 
 
@@ -195,7 +205,7 @@ def collect_shard(unit: Unit) -> None:
     domain = get_domain(task.domain)
     seeds = env_seeds(job.decides["seed"], task.id, "collect", unit.shard, count=unit.slots)
     (policy_seed,) = env_seeds(job.decides["seed"], task.id, "policy", unit.shard, count=1)
-    policy = load_policy(job.policy, task, policy_seed)
+    policy = load_policy(job.policy, task, job.policy_folder, policy_seed)
     make_envs = domain.expert_envs or domain.make_envs
     assert make_envs is not None
     envs = make_envs(task, seeds, threads=1, **job.decides["env"])
@@ -212,10 +222,7 @@ def collect_shard(unit: Unit) -> None:
                 dropped=dropped,
             )
         )
-        tables = (
-            schema.to_table(domain.name, [episode], policy.name, policy.checksum)
-            for episode in episodes
-        )
+        tables = episode_tables(domain.name, episodes, policy)
         write_shard(unit.path, schema.arrow_schema(domain.name), tables)
     finally:
         envs.close()
@@ -229,6 +236,20 @@ def collect_shard(unit: Unit) -> None:
         dropped=dropped.reasons,
     )
     write_json(unit.path.with_suffix(".json"), record)
+
+
+def episode_tables(domain: str, episodes: Iterable[Episode], policy: Policy) -> Iterator[pa.Table]:
+    """Episodes as rows, a few at a time: a table costs as much as hundreds of steps."""
+    waiting: list[Episode] = []
+    steps = 0
+    for episode in episodes:
+        waiting.append(episode)
+        steps += len(episode)
+        if steps >= TABLE_STEPS:
+            yield schema.to_table(domain, waiting, policy.name, policy.checksum)
+            waiting, steps = [], 0
+    if waiting:
+        yield schema.to_table(domain, waiting, policy.name, policy.checksum)
 
 
 class Tally:
@@ -252,9 +273,9 @@ def finish(job: Job, records: list[Record]) -> dict[str, Any]:
     return write_manifest(job.task, job.decides, job.expert, records)
 
 
-def remove_temporaries(folder: Path) -> None:
-    """Remove what a killed run left half written."""
-    for path in folder.glob(".*.tmp"):
+def remove_temporaries(folder: Path, of: str = "*") -> None:
+    """Remove what a killed run left half written ``of`` a file (of any by default)."""
+    for path in folder.glob(f".{of}.*.tmp"):
         path.unlink(missing_ok=True)
 
 

@@ -47,18 +47,28 @@ class EnvPoolEnv:
 
     def step(self, actions: np.ndarray, ids: np.ndarray | None = None) -> Step:
         """Step the environments ``ids`` (all when ``None``)."""
-        stepped: np.ndarray = self._pool.all_env_ids if ids is None else ids
+        self.send(actions, self._pool.all_env_ids if ids is None else ids)
+        return self.recv()
+
+    def send(self, actions: np.ndarray, ids: np.ndarray) -> None:
+        """Begin to step the environments ``ids``; nothing else may be under way."""
         if self._box:
             actions = np.clip(actions, self.action_space.low, self.action_space.high)
-            actions = actions.astype(np.float32)
-        observations, rewards, terminated, truncated, info = self._pool.step(actions, stepped)
+            actions = actions.astype(np.float32, copy=False)
+        self._sent = actions, ids
+        self._pool.send(actions, ids)
+
+    def recv(self) -> Step:
+        """The step that was sent, its finished environments reset."""
+        actions, ids = self._sent
+        observations, rewards, terminated, truncated, info = self._pool.recv()
         columns = self._observe(observations)
         ended = np.flatnonzero(terminated | truncated)
         finals = {name: rows[ended] for name, rows in columns.items()}
         if len(ended):
             # A step resets a finished environment, whatever the action. ``reset`` would also
             # end an Atari game of which only one life was lost.
-            first, *_ = self._pool.step(actions[ended], stepped[ended])
+            first, *_ = self._pool.step(actions[ended], ids[ended])
             for name, rows in self._observe(first).items():
                 columns[name][ended] = rows
         return Step(

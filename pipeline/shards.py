@@ -3,6 +3,7 @@
 import hashlib
 import os
 from collections.abc import Iterable, Iterator
+from concurrent.futures import Future, ThreadPoolExecutor
 from pathlib import Path
 from typing import Any
 
@@ -24,17 +25,29 @@ COMPRESSION = {"compression": "zstd", "compression_level": 3}
 def write_shard(path: str | Path, schema: pa.Schema, tables: Iterable[pa.Table]) -> dict[str, int]:
     """Stream tables into one Parquet file that appears whole; returns its rows and bytes.
 
-    The bytes depend on the rows alone: tables are regrouped into row groups by size.
+    The bytes depend on the rows alone: tables are regrouped into row groups by size. One row group
+    is compressed, on a thread of its own, while the next one is gathered.
     """
     path = Path(path)
     path.parent.mkdir(parents=True, exist_ok=True)
     temporary = path.with_name(f".{path.name}.{os.getpid()}.tmp")
     rows = 0
-    with pq.ParquetWriter(temporary, schema, **COMPRESSION) as writer:
-        for group in _row_groups(tables):
-            _write_group(writer, group)
-            rows += len(group)
-    os.replace(temporary, path)
+    try:
+        with (
+            pq.ParquetWriter(temporary, schema, **COMPRESSION) as writer,
+            ThreadPoolExecutor(1, "write") as thread,
+        ):
+            written: Future[None] | None = None
+            for group in _row_groups(tables):
+                if written is not None:
+                    written.result()
+                written = thread.submit(_write_group, writer, group)
+                rows += len(group)
+            if written is not None:
+                written.result()
+        os.replace(temporary, path)
+    finally:
+        temporary.unlink(missing_ok=True)
     return {"rows": rows, "bytes": path.stat().st_size}
 
 

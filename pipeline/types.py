@@ -3,7 +3,7 @@
 import importlib
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, field
-from typing import Any, Literal, Protocol
+from typing import Any, Literal, Protocol, runtime_checkable
 
 import numpy as np
 
@@ -77,6 +77,19 @@ class VectorEnv(Protocol):
 
     def close(self) -> None:
         """Free the environments."""
+        ...
+
+
+@runtime_checkable
+class OverlappedEnv(VectorEnv, Protocol):
+    """Environments that step on threads of their own, while the caller does something else."""
+
+    def send(self, actions: np.ndarray, ids: np.ndarray) -> None:
+        """Begin to step the environments ``ids``; nothing else may be under way."""
+        ...
+
+    def recv(self) -> Step:
+        """Wait for what was sent; ``send`` and ``recv`` together are ``step``."""
         ...
 
 

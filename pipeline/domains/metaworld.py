@@ -3,10 +3,8 @@
 from collections.abc import Sequence
 from typing import Any
 
-import numpy as np
-
 from pipeline.envpool_env import EnvPoolEnv, continuous
-from pipeline.types import Domain, Task
+from pipeline.types import Domain, Step, Task
 
 EPISODE_STEPS = 100
 """Every published episode has 100 steps (jat_facts: tasks and data); the benchmark's own is 500."""
@@ -18,9 +16,9 @@ SUCCESS = "An episode succeeds if any of its steps does."
 class MetaWorldEnv(EnvPoolEnv):
     """EnvPool's Meta-World with a boolean ``success`` per step."""
 
-    def step(self, actions: np.ndarray, ids: np.ndarray | None = None):
-        """As ``EnvPoolEnv.step``; ``info["success"]`` is bool ``(n,)``."""
-        step = super().step(actions, ids)
+    def recv(self) -> Step:
+        """As ``EnvPoolEnv.recv``; ``info["success"]`` is bool ``(n,)``."""
+        step = super().recv()
         step.info["success"] = step.info["success"] > 0.5
         return step
 

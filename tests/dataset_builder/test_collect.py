@@ -11,6 +11,7 @@ import numpy as np
 import pytest
 import yaml
 from hypothesis import given
+from hypothesis import settings as examples
 from hypothesis import strategies as st
 from stages import contents, play_at_random, run_collect, settings
 
@@ -48,6 +49,7 @@ def start(folder: Path, workers: int, budget: dict) -> subprocess.Popen:
     return subprocess.Popen(command, cwd=folder, env=environment, stderr=subprocess.DEVNULL)
 
 
+@examples(deadline=None)
 @given(st.integers(1, 500), st.integers(1, 20), st.integers(1, 7))
 def test_a_budget_of_episodes_is_met_and_not_much_exceeded(
     episodes: int, slots: int, quota: int
@@ -58,6 +60,7 @@ def test_a_budget_of_episodes_is_met_and_not_much_exceeded(
     assert 1 <= shards[-1] <= slots
 
 
+@examples(deadline=None)
 @given(st.integers(1, 500), st.lists(st.integers(1, 90), min_size=500, max_size=500))
 def test_a_budget_of_steps_is_met_by_the_first_shards(steps: int, played: list[int]) -> None:
     budget, made = Collect(steps=steps, slots=2), 0
