@@ -104,8 +104,11 @@ class JatBackbone(PreTrainedModel):
         discrete: Tensor | None,
         image: Tensor | None,
         rewards: Tensor | None,
+        sizes: Tensor | None = None,
     ) -> Tensor:
         """Embeddings (B, T, H) of one kind of observations and of the rewards that came with them.
+
+        `sizes` (B,) of continuous observations, where the rows' differ.
 
         Raises:
             ValueError: not exactly one kind.
@@ -116,7 +119,7 @@ class JatBackbone(PreTrainedModel):
                 "discrete_observations and image_observations"
             )
         if continuous is not None:
-            return self.continuous_encoder(self.tile(with_rewards(continuous, rewards)))
+            return self.continuous_encoder(self.tile_observations(continuous, rewards, sizes))
         if discrete is not None:
             return with_rewards(self.embed_numbers(discrete.long()), rewards)
         assert image is not None
@@ -136,8 +139,10 @@ class JatBackbone(PreTrainedModel):
             return rest(F.embedding(numbers, bottleneck(self.transformer.wte.weight)))
         return rest(bottleneck(self.transformer.wte(numbers)))
 
-    def embed_actions(self, continuous: Tensor | None, discrete: Tensor | None) -> Tensor:
-        """Embeddings (B, T, H) of one kind of actions.
+    def embed_actions(
+        self, continuous: Tensor | None, discrete: Tensor | None, sizes: Tensor | None = None
+    ) -> Tensor:
+        """Embeddings (B, T, H) of one kind of actions; `sizes` as of observations.
 
         Raises:
             ValueError: not exactly one kind.
@@ -145,34 +150,71 @@ class JatBackbone(PreTrainedModel):
         if (continuous is None) == (discrete is None):
             raise ValueError("give exactly one of continuous_actions and discrete_actions")
         if continuous is not None:
-            return self.continuous_encoder(self.tile(continuous))
+            return self.continuous_encoder(self.tile(continuous, sizes))
         assert discrete is not None
         return self.single_discrete_encoder(discrete.long())
 
-    def tile(self, x: Tensor) -> Tensor:
-        """Repeats (..., D) cyclically to (..., max_continuous_size).
+    def tile_observations(
+        self, continuous: Tensor, rewards: Tensor | None, sizes: Tensor | None
+    ) -> Tensor:
+        """Continuous observations (B, T, D) and their rewards, tiled; `sizes` (B,) are up to D."""
+        joined = with_rewards(continuous, rewards)
+        if sizes is None:
+            return self.tile(joined)
+        # The reward follows a row's own numbers, before its padding.
+        places = self._cycle(sizes + 1)
+        places = torch.where(places == sizes[:, None], continuous.shape[-1], places)
+        return self._take(joined, places)
+
+    def tile(self, x: Tensor, sizes: Tensor | None = None) -> Tensor:
+        """Repeats (B, T, D) cyclically to (B, T, max_continuous_size).
+
+        `sizes` (B,): of each row the first so many numbers are repeated, the rest is padding.
 
         Raises:
             ValueError: D exceeds that size.
         """
+        if sizes is not None:
+            return self._take(x, self._cycle(sizes))
+        self._check_width(x)
+        width, size = self.config.max_continuous_size, x.shape[-1]
+        repeats = math.ceil(width / size)
+        return x.to(self.dtype).repeat(*[1] * (x.ndim - 1), repeats)[..., :width]
+
+    def _cycle(self, sizes: Tensor) -> Tensor:
+        """0, 1, ..., sizes[b] - 1, 0, 1, ... for each row: (B, max_continuous_size) int64."""
+        return torch.arange(self.config.max_continuous_size, device=sizes.device) % sizes[:, None]
+
+    def _take(self, x: Tensor, places: Tensor) -> Tensor:
+        """The numbers of (B, T, D) at `places` (B, W) of their row: (B, T, W)."""
+        self._check_width(x)
+        return x.to(self.dtype).gather(2, places[:, None].expand(-1, x.shape[1], -1))
+
+    def _check_width(self, x: Tensor) -> None:
         width, size = self.config.max_continuous_size, x.shape[-1]
         if size > width:
             raise ValueError(
                 f"{size} continuous values, the reward included, exceed max_continuous_size={width}"
             )
-        repeats = math.ceil(width / size)
-        return x.to(self.dtype).repeat(*[1] * (x.ndim - 1), repeats)[..., :width]
 
-    def action_logits(self, hidden: Tensor, num_actions: int | Tensor | None) -> Tensor:
-        """Logits (B, T, V), or of the first `num_actions` ids; -inf beyond a row's own number."""
+    def action_logits(
+        self, hidden: Tensor, num_actions: int | Tensor | None, allowed: Tensor | None = None
+    ) -> Tensor:
+        """Logits (B, T, V), or of the first `num_actions` ids; -inf beyond a row's own number.
+
+        `allowed` (B, A) bool: the logits are of the first A ids, -inf where it is False.
+        """
+        if isinstance(num_actions, Tensor):
+            ids = torch.arange(int(num_actions.max()), device=hidden.device)
+            allowed = ids < num_actions[:, None]
+        if allowed is not None:
+            num_actions = allowed.shape[1]
         if num_actions is None:
             return self.single_discrete_decoder(hidden)
-        if isinstance(num_actions, int):
-            return linear(hidden, self.single_discrete_decoder.weight[:num_actions])
-        most = int(num_actions.max())
-        logits = linear(hidden, self.single_discrete_decoder.weight[:most])
-        beyond = torch.arange(most, device=hidden.device) >= num_actions[:, None, None]
-        return logits.masked_fill(beyond, float("-inf"))
+        logits = linear(hidden, self.single_discrete_decoder.weight[:num_actions])
+        if allowed is None:
+            return logits
+        return logits.masked_fill(~allowed[:, None], float("-inf"))
 
 
 def with_rewards(x: Tensor, rewards: Tensor | None) -> Tensor:

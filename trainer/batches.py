@@ -1,5 +1,10 @@
-"""Windows of episodes and texts, cut without overlap and padded only to the longest of a batch."""
+"""Windows of episodes and texts, cut without overlap and padded only to the longest of a batch.
 
+The rows of a batch may be of several tasks of one domain: each brings its own loss weight,
+normalisation, sizes and actions.
+"""
+
+from collections.abc import Sequence
 from dataclasses import dataclass
 from typing import Any, Protocol
 
@@ -7,12 +12,15 @@ import numpy as np
 import torch
 
 from pipeline.domains import get_domain
-from trainer.data import OLDER_FRAMES, TaskData
+from trainer.data import TaskData
+from trainer.decode import OLDER_FRAMES
 from trainer.processing_jat import JatProcessor, pad, pad_chunks
 from trainer.specs import TaskSpec
 from trainer.tokenizer import tokenise
 
-Batch = dict[str, Any]
+Batch = dict[str, torch.Tensor]
+Rows = dict[str, list[Any]]
+"""Field -> what it has for each window, without padding."""
 
 
 @dataclass(frozen=True)
@@ -47,8 +55,8 @@ class Source(Protocol):
     lengths: np.ndarray
     """int64 ``(W,)``: the tokens of each window."""
 
-    def batch(self, windows: np.ndarray) -> Batch:
-        """What ``JatModel.forward`` takes, for windows given by index."""
+    def rows(self, windows: np.ndarray) -> Rows:
+        """What ``make_batch`` pads, for windows given by index."""
         ...
 
 
@@ -59,6 +67,52 @@ def make_source(data: TaskData, spec: TaskSpec, processor: JatProcessor) -> Sour
     if data.domain == "vision":
         return VisionSource(data, spec, processor)
     return EpisodeSource(data, spec, processor)
+
+
+def make_batch(parts: Sequence[tuple[Source, np.ndarray]]) -> Batch:
+    """What ``JatModel.forward`` takes, for windows of sources of one domain, in this order."""
+    rows: Rows = {}
+    for source, windows in parts:
+        for name, values in source.rows(windows).items():
+            rows.setdefault(name, []).extend(values)
+    return _texts(rows) if "input_ids" in rows else _episodes(rows)
+
+
+def _texts(rows: Rows) -> Batch:
+    """``input_ids``, ``attention_mask`` (B, L) int64, and ``documents`` or ``pixel_values``."""
+    ids, mask = pad(rows["input_ids"])
+    batch = {"input_ids": torch.from_numpy(ids), "attention_mask": torch.from_numpy(mask)}
+    if "documents" in rows:
+        documents, _ = pad(rows["documents"])
+        batch["documents"] = torch.from_numpy(documents)
+    if "pixel_values" in rows:
+        batch["pixel_values"] = torch.stack(rows["pixel_values"])
+    return batch
+
+
+def _episodes(rows: Rows) -> Batch:
+    """Episodes' fields (B, T, ...), ``attention_mask``, ``loss_weight``, and what rows have alone.
+
+    ``frames`` are uint8 (B, T + 3, 84, 84); ``allowed_actions`` bool (B, A).
+    """
+    screens, counts = rows.pop("frames", None), rows.pop("num_actions", None)
+    sizes: Batch = {}
+    for kind in ("observation", "action"):
+        name = f"continuous_{kind}s"
+        widths = [values.shape[1] for values in rows.get(name, [])]
+        if len(set(widths)) > 1:
+            sizes[f"{kind}_sizes"] = torch.tensor(widths)
+            rows[name] = [_widen(values, max(widths)) for values in rows[name]]
+    batch = pad_chunks(rows, rows.pop("loss_weight"))
+    if screens is not None:
+        batch["frames"] = torch.from_numpy(pad(screens)[0])
+    if counts is not None:
+        batch["allowed_actions"] = torch.arange(max(counts)) < torch.tensor(counts)[:, None]
+    return batch | sizes
+
+
+def _widen(values: np.ndarray, width: int) -> np.ndarray:
+    return np.pad(values, ((0, 0), (0, width - values.shape[1])))
 
 
 class EpisodeSource:
@@ -82,34 +136,33 @@ class EpisodeSource:
             none = np.empty((len(data.strings), 0), np.int64)
             self._missions = processor.join_missions(none, data.strings)
 
-    def batch(self, windows: np.ndarray) -> Batch:
-        """Episodes' fields (B, T, ...), ``attention_mask``, ``loss_weight``, ``num_actions``."""
+    def rows(self, windows: np.ndarray) -> Rows:
+        """Observations, actions, rewards and the weight of their loss."""
         starts, lengths = self.windows.starts[windows], self.windows.lengths[windows]
         slices = [slice(s, s + n) for s, n in zip(starts, lengths, strict=True)]
-        discrete = self.spec.num_actions is not None
         actions = self._arrays["actions"]
-        fields = {
-            get_domain(self.domain).observation: [
-                self._observe(steps, int(piece))
-                for steps, piece in zip(slices, self.windows.pieces[windows], strict=True)
-            ],
-            f"{'discrete' if discrete else 'continuous'}_actions": [
-                self.spec.encode(actions[s]) for s in slices
-            ],
+        rows: Rows = {
             "rewards": [self._rewards[s] for s in slices],
+            "loss_weight": [self._weight] * len(slices),
         }
-        batch: Batch = pad_chunks(fields, [self._weight] * len(slices))
-        if discrete:
-            batch["num_actions"] = self.spec.num_actions
-        return batch
-
-    def _observe(self, steps: slice, piece: int) -> np.ndarray:
         if self.domain == "atari":
-            first = steps.start + OLDER_FRAMES * piece
-            last = steps.stop + OLDER_FRAMES * (piece + 1)
-            frames = self._arrays["frames"][first:last]
-            stacks = np.lib.stride_tricks.sliding_window_view(frames, OLDER_FRAMES + 1, axis=0)
-            return np.moveaxis(stacks, -1, 1)
+            pieces = self.windows.pieces[windows]
+            rows["frames"] = [self._frames(s, int(p)) for s, p in zip(slices, pieces, strict=True)]
+        else:
+            rows[get_domain(self.domain).observation] = [self._observe(s) for s in slices]
+        if self.spec.num_actions is None:
+            rows["continuous_actions"] = [self.spec.encode(actions[s]) for s in slices]
+        else:
+            rows["discrete_actions"] = [actions[s] for s in slices]
+            rows["num_actions"] = [self.spec.num_actions] * len(slices)
+        return rows
+
+    def _frames(self, steps: slice, piece: int) -> np.ndarray:
+        """The frames of some steps of an episode, after the three before them."""
+        first = steps.start + OLDER_FRAMES * piece
+        return self._arrays["frames"][first : steps.stop + OLDER_FRAMES * (piece + 1)]
+
+    def _observe(self, steps: slice) -> np.ndarray:
         observations = self._arrays["observations"][steps]
         if self.domain == "babyai":
             missions = self._missions[self._arrays["missions"][steps]]
@@ -118,22 +171,27 @@ class EpisodeSource:
 
 
 class TextSource:
-    """Documents one after the other, each with its end, cut into windows of equal length."""
+    """Documents one after the other, each with its end, cut into windows of equal length.
+
+    A window tells which document each token is of, so that each is read alone.
+    """
 
     def __init__(self, data: TaskData, spec: TaskSpec, processor: JatProcessor) -> None:
         self.task, self.domain = data.task, data.domain
-        self._tokens, _ = tokenise(data, processor.tokenizer)
+        self._tokens, self._offsets = tokenise(data, processor.tokenizer)
         self.windows = cut(np.array([0, len(self._tokens)]), spec.context)
         self.lengths = self.windows.lengths
 
-    def batch(self, windows: np.ndarray) -> Batch:
-        """``input_ids`` and ``attention_mask``, int64 (B, L)."""
-        rows = [
-            self._tokens[self.windows.starts[w] : self.windows.starts[w] + self.lengths[w]]
-            for w in windows
-        ]
-        ids, mask = pad([row.astype(np.int64) for row in rows])
-        return {"input_ids": torch.from_numpy(ids), "attention_mask": torch.from_numpy(mask)}
+    def rows(self, windows: np.ndarray) -> Rows:
+        """Token ids, and the number of each token's document in its window, from 1."""
+        rows: Rows = {"input_ids": [], "documents": []}
+        for window in windows:
+            start, length = self.windows.starts[window], self.lengths[window]
+            places = np.arange(start, start + length)
+            documents = np.searchsorted(self._offsets, places, side="right")
+            rows["input_ids"].append(self._tokens[start : start + length].astype(np.int64))
+            rows["documents"].append(documents - documents[0] + 1)
+        return rows
 
 
 class VisionSource:
@@ -145,14 +203,14 @@ class VisionSource:
         self._tokens, self._offsets = tokenise(data, processor.tokenizer)
         self.lengths = np.minimum(np.diff(self._offsets), spec.context)
 
-    def batch(self, windows: np.ndarray) -> Batch:
-        """``pixel_values``, and ``input_ids`` and ``attention_mask`` as of a text."""
+    def rows(self, windows: np.ndarray) -> Rows:
+        """Token ids and normalised pictures."""
         starts, lengths = self._offsets[windows], self.lengths[windows]
-        rows = [self._tokens[s : s + n] for s, n in zip(starts, lengths, strict=True)]
-        ids, mask = pad([row.astype(np.int64) for row in rows])
         images = self._processor(images=[self._data.image(int(w)) for w in windows])
         return {
-            "pixel_values": images["pixel_values"],
-            "input_ids": torch.from_numpy(ids),
-            "attention_mask": torch.from_numpy(mask),
+            "input_ids": [
+                self._tokens[s : s + n].astype(np.int64)
+                for s, n in zip(starts, lengths, strict=True)
+            ],
+            "pixel_values": list(images["pixel_values"]),
         }

@@ -9,6 +9,14 @@ CHANNELS = (4, 32, 64, 128)
 GRID = 11  # 84 halved three times by stride 2, rounding up
 
 
+def stack_frames(frames: Tensor) -> Tensor:
+    """Single frames (B, T + 3, 84, 84) → the stacks they make, (B, T, 4, 84, 84), oldest first.
+
+    The result is a view: no pixel is copied.
+    """
+    return frames.unfold(1, CHANNELS[0], 1).permute(0, 1, 4, 2, 3)
+
+
 class SqueezeExcitation(nn.Module):
     """Channel attention (Hu et al. 2018, section 3), reduction 8, no bias."""
 

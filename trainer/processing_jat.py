@@ -1,6 +1,6 @@
 """From episodes, texts and images to the padded tensors that `JatModel` takes."""
 
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from typing import Any
 
 import numpy as np
@@ -171,7 +171,7 @@ def pad(rows: Sequence[np.ndarray], value: int = 0) -> tuple[np.ndarray, np.ndar
 
 
 def pad_chunks(
-    fields: dict[str, Sequence[Any]],
+    fields: Mapping[str, Sequence[Any]],
     loss_weight: Sequence[Any] | None = None,
     max_length: int | None = None,
 ) -> dict[str, torch.Tensor]:

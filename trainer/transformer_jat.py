@@ -78,18 +78,25 @@ def additive_mask(visible: Tensor, dtype: torch.dtype) -> Tensor:
     return mask.masked_fill_(~visible, torch.finfo(dtype).min)
 
 
-def causal_masks(embeds: Tensor, window_size: int, token_mask: Tensor | None) -> Masks:
+def causal_masks(
+    embeds: Tensor, window_size: int, token_mask: Tensor | None, documents: Tensor | None
+) -> Masks:
     """Masks of whole sequences (B, L, H); None stands for plain causal attention.
 
     `token_mask` (B, L) hides tokens. Padding on the right needs no mask, as no earlier token
-    sees it.
+    sees it. With `documents` (B, L) a token sees its own document only, and `token_mask` is not
+    used: padding is a document of its own.
     """
     length = embeds.shape[1]
-    if token_mask is None and length <= window_size:
+    if token_mask is None and documents is None and length <= window_size:
         return {"global": None, "local": None}
     positions = torch.arange(length, device=embeds.device)
     distance = positions[:, None] - positions
     causal, near = distance >= 0, (distance >= 0) & (distance < window_size)
+    if documents is not None:
+        same = (documents[:, :, None] == documents[:, None, :])[:, None]
+        masks = {"global": causal & same, "local": near & same}
+        return {kind: additive_mask(visible, embeds.dtype) for kind, visible in masks.items()}
     if token_mask is None:
         return {"global": None, "local": additive_mask(near, embeds.dtype)}
     # A sum, not a conjunction: a padded token whose whole window is padding then weighs that window
@@ -99,6 +106,13 @@ def causal_masks(embeds: Tensor, window_size: int, token_mask: Tensor | None) ->
         "global": additive_mask(causal, embeds.dtype) + keys,
         "local": additive_mask(near, embeds.dtype) + keys,
     }
+
+
+def places_in_documents(documents: Tensor) -> Tensor:
+    """The place of each token (B, L) in its document: 0 where the next document begins."""
+    places = torch.arange(documents.shape[1], device=documents.device)
+    begins = F.pad(documents[:, 1:] != documents[:, :-1], (1, 0), value=True)
+    return places - torch.where(begins, places, 0).cummax(dim=1).values
 
 
 class SelfAttention(nn.Module):
@@ -176,12 +190,18 @@ class Transformer(nn.Module):
         self.ln_f = nn.LayerNorm(config.hidden_size, eps=config.layer_norm_epsilon)
 
     def forward(
-        self, embeds: Tensor, token_mask: Tensor | None = None, cache: CacheView | None = None
+        self,
+        embeds: Tensor,
+        token_mask: Tensor | None = None,
+        cache: CacheView | None = None,
+        documents: Tensor | None = None,
     ) -> Tensor:
         """Hidden states (B, L, H) of token embeddings (B, L, H).
 
         Without a cache, whole sequences from position 0, of which `token_mask` (B, L) may hide
-        tokens. With one, further tokens at the positions that the view holds.
+        tokens; `documents` (B, L) numbers the documents of a row that has several, each of which
+        is read from position 0 and alone. With a cache, further tokens at the positions that the
+        view holds.
 
         Raises:
             ValueError: a sequence longer than the model has positions.
@@ -193,11 +213,17 @@ class Transformer(nn.Module):
                 f"{self.wpe.num_embeddings}: cut it (a timestep takes two)"
             )
         if cache is None:
-            masks = causal_masks(embeds, self.window_size, token_mask)
-            hidden = embeds + self.wpe.weight[:length]
+            masks = causal_masks(embeds, self.window_size, token_mask, documents)
+            hidden = embeds + self._positions(length, documents)
         else:
             masks = cache.masks(embeds.dtype)
             hidden = embeds + self.wpe(cache.positions.clamp(min=0))
         for block in self.h:
             hidden = block(hidden, masks, cache)
         return self.ln_f(hidden)
+
+    def _positions(self, length: int, documents: Tensor | None) -> Tensor:
+        """Position embeddings (L, H) or, by document, (B, L, H)."""
+        if documents is None:
+            return self.wpe.weight[:length]
+        return self.wpe(places_in_documents(documents))

@@ -186,6 +186,86 @@ def test_logits_are_restricted_to_the_actions_of_the_task():
     assert tiny(restrict_actions=False)(**batch, num_actions=6).pred_actions.shape[-1] == 64
 
 
+@pytest.mark.parametrize("training", [True, False])
+def test_packed_documents_are_read_alone(training: bool):
+    """Documents longer and shorter than the local window, and padding."""
+    model = tiny(window_size=5).train(training)
+    lengths = [[9, 1, 13], [4, 7]]
+    rng = np.random.default_rng(0)
+    texts = [[torch.from_numpy(rng.integers(0, 64, n)) for n in row] for row in lengths]
+    ids, documents, mask = (torch.zeros(2, 23, dtype=torch.int64) for _ in range(3))
+    for row, pieces in enumerate(texts):
+        size = sum(len(piece) for piece in pieces)
+        ids[row, :size], mask[row, :size] = torch.cat(pieces), 1
+        numbers = [torch.full_like(piece, k) for k, piece in enumerate(pieces, 1)]
+        documents[row, :size] = torch.cat(numbers)
+    inputs = {"input_ids": ids, "attention_mask": mask, "documents": documents}
+    packed = model(**inputs, return_predictions=True, return_row_losses=True)
+    total, count, rows = 0.0, 0, []
+    for row, pieces in enumerate(texts):
+        start, before = 0, (total, count)
+        for piece in pieces:
+            alone = model(input_ids=piece[None], return_predictions=True)
+            end = start + len(piece)
+            torch.testing.assert_close(
+                packed.logits[row, start:end], alone.logits[0], rtol=1e-5, atol=1e-5
+            )
+            total, count = total + alone.loss * (len(piece) - 1), count + len(piece) - 1
+            start = end
+        rows.append((total - before[0]) / (count - before[1]))
+    torch.testing.assert_close(packed.loss, total / count)
+    torch.testing.assert_close(packed.row_losses, torch.stack(rows).detach())
+    with pytest.raises(ValueError, match="without pixel_values"):
+        model(**inputs, pixel_values=torch.zeros(2, 3, 16, 16))
+
+
+def test_single_frames_are_the_stacks_they_make():
+    frames = torch.from_numpy(np.random.default_rng(0).integers(0, 256, (2, 8, 84, 84), np.uint8))
+    stacks = torch.stack([frames[:, t : t + 4] for t in range(5)], dim=1)
+    batch = {"discrete_actions": torch.zeros(2, 5, dtype=torch.int64), "rewards": torch.ones(2, 5)}
+    model = tiny()
+    once, published = model(frames=frames, **batch), model(image_observations=stacks, **batch)
+    for name, value in published.items():
+        assert torch.equal(once[name], value)
+
+
+def test_rows_of_other_sizes_are_tiled_as_they_are_alone():
+    model = tiny()
+    batch = control("continuous", 2, 4)
+    wide = {name: torch.nn.functional.pad(v, (0, 2)) for name, v in batch.items() if v.ndim == 3}
+    mixed = model(
+        **wide,
+        rewards=batch["rewards"],
+        observation_sizes=torch.tensor([5, 5]),
+        action_sizes=torch.tensor([3, 3]),
+    )
+    alone = model(**batch)
+    for name in ("loss", "action_loss", "observation_loss"):
+        torch.testing.assert_close(mixed[name], alone[name])
+    torch.testing.assert_close(mixed.pred_actions[..., :3], alone.pred_actions)
+
+
+def test_allowed_actions_are_a_number_of_actions_for_each_row():
+    batch = control("discrete", 2, 4)
+    model = tiny()
+    allowed = torch.arange(9) < torch.tensor([6, 9])[:, None]
+    masked = model(**batch, allowed_actions=allowed)
+    counted = model(**batch, num_actions=torch.tensor([6, 9]))
+    torch.testing.assert_close(masked.pred_actions, counted.pred_actions)
+    assert torch.equal(masked.loss, counted.loss)
+
+
+def test_the_losses_of_rows_are_those_of_the_rows_alone():
+    model = tiny()
+    for kind in ("continuous", "discrete", "image"):
+        batch = control(kind, 3, 4) | {"loss_weight": torch.tensor([[1.0], [3.0], [5.0]])}
+        batch["loss_weight"] = batch["loss_weight"].expand(3, 4)
+        rows = model(**batch, return_row_losses=True).row_losses
+        for row in range(3):
+            one = {name: value[row : row + 1] for name, value in batch.items()}
+            torch.testing.assert_close(rows[row], model(**one).loss.detach())
+
+
 def test_a_switch_wins_over_compatibility():
     assert JatConfig(compatibility="published", refill_window=True).enabled("refill_window")
     assert not JatConfig(compatibility="published").enabled("refill_window")
