@@ -60,12 +60,14 @@ class Source(Protocol):
         ...
 
 
-def make_source(data: TaskData, spec: TaskSpec, processor: JatProcessor) -> Source:
-    """The source of one task's split."""
+def make_source(
+    data: TaskData, spec: TaskSpec, processor: JatProcessor, patches: int = 0
+) -> Source:
+    """The source of one task's split; ``patches`` are the tokens of a picture."""
     if data.domain == "text":
         return TextSource(data, spec, processor)
     if data.domain == "vision":
-        return VisionSource(data, spec, processor)
+        return VisionSource(data, spec, processor, patches)
     return EpisodeSource(data, spec, processor)
 
 
@@ -197,15 +199,18 @@ class TextSource:
 class VisionSource:
     """Images, each with its text after it; a text that is longer than the context is cut."""
 
-    def __init__(self, data: TaskData, spec: TaskSpec, processor: JatProcessor) -> None:
+    def __init__(
+        self, data: TaskData, spec: TaskSpec, processor: JatProcessor, patches: int
+    ) -> None:
         self.task, self.domain = data.task, data.domain
         self._data, self._processor = data, processor
         self._tokens, self._offsets = tokenise(data, processor.tokenizer)
-        self.lengths = np.minimum(np.diff(self._offsets), spec.context)
+        self._kept = np.minimum(np.diff(self._offsets), spec.context)
+        self.lengths = self._kept + patches
 
     def rows(self, windows: np.ndarray) -> Rows:
         """Token ids and normalised pictures."""
-        starts, lengths = self._offsets[windows], self.lengths[windows]
+        starts, lengths = self._offsets[windows], self._kept[windows]
         images = self._processor(images=[self._data.image(int(w)) for w in windows])
         return {
             "input_ids": [

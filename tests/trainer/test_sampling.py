@@ -5,6 +5,7 @@ import pytest
 import torch
 from hypothesis import given
 from hypothesis import strategies as st
+from torch.utils.data import DataLoader
 
 from pipeline.errors import UserError
 from trainer.sampling import Plan, count_batches, pack, task_weights
@@ -134,6 +135,21 @@ def test_a_block_has_the_weights_that_are_set_for_it():
         plan.rows(100)
     plan.weights[2] = torch.tensor([0.0, 1.0, 0.0])
     assert all(set(plan.rows(k)[0]) == {1} for k in range(100, 150))
+
+
+def test_processes_of_the_loader_see_weights_that_are_set_while_they_run():
+    weights = torch.tensor([0.2, 1.0, 3.0])
+    expected = make_plan(block=20)
+    expected.weights[2:] = weights
+    plan = make_plan(count=60, block=20)
+    plan.weights[2:] = float("nan")
+    loader = DataLoader(plan, batch_size=None, num_workers=2, prefetch_factor=2)
+    for index, batch in enumerate(loader):
+        if index == 19:
+            plan.weights[2] = weights
+        for name, value in expected[index].items():
+            assert torch.equal(batch[name], value)
+    assert index == 59
 
 
 def test_weights_by_scheme_and_by_name():
