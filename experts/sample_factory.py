@@ -211,11 +211,11 @@ def train(training: Training, *observers: AlgoObserver) -> Path:
     if checkpoint is not None and resumed_at > training.steps:
         return checkpoint
     torch.set_num_threads(training.threads)
-    register_env(training.task, make_training_env)
-    global_model_factory().register_encoder_factory(make_encoder)
     runner_module.obtain_env_info_in_a_separate_process = env_info_in_this_process
     learner_worker.Learner = ResumingLearner
     with own_log(training.folder / "run" / "log.txt") as last_error:
+        register_env(training.task, make_training_env)
+        global_model_factory().register_encoder_factory(make_encoder)
         _, runner = make_runner(make_config(training, resumed_at))
         with Watchdog(runner.event_loop, training.task, training.folder) as watchdog:
             for observer in (Watch(training, resumed_at, watchdog), *observers):

@@ -104,7 +104,7 @@ def read_json(path: str | Path) -> Any:
         return json.loads(Path(path).read_text(encoding="utf8"))
     except FileNotFoundError:
         raise UserError(f"'{path}' does not exist: run the stage that makes it") from None
-    except (json.JSONDecodeError, UnicodeDecodeError):
+    except (ValueError, RecursionError):  # a number or a nesting beyond Python's limits, too
         raise UserError(f"'{path}' is not valid JSON: delete it and run its stage again") from None
 
 

@@ -1,8 +1,10 @@
 import numpy as np
+import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from experts.curve import Curve, read_curve
+from experts.curve import SCORED_ON, Curve, read_curve
+from pipeline.errors import UserError
 
 
 def test_rows_come_at_every_multiple_and_hold_the_mean_since_the_last(tmp_path):
@@ -30,19 +32,62 @@ def test_a_run_without_an_episode_leaves_an_empty_curve(tmp_path):
     assert read_curve(tmp_path / "curve.csv") == []
 
 
-@settings(deadline=None, max_examples=25)
-@given(st.integers(0, 1000))
-def test_resuming_leaves_neither_gaps_nor_repeats(tmp_path_factory, killed_at):
-    path = tmp_path_factory.mktemp("curve") / "curve.csv"
-
-    def run(curve, start):
-        for steps in range(start, 1001, 10):
-            curve.add(np.array([float(steps)]))
-            curve.advance(steps)
-
-    run(Curve(path, every=50), 10)
-    checkpoint = killed_at // 10 * 10
-    run(Curve.resume(path, every=50, steps=checkpoint), checkpoint + 10)
+@settings(deadline=None, max_examples=50)
+@given(
+    kills=st.lists(st.tuples(st.integers(0, 100), st.integers(0, 100)), max_size=4),
+    every=st.integers(1, 60),
+    batch=st.integers(1, 30),
+    episode=st.integers(1, 50),
+)
+def test_killed_and_resumed_at_any_moment_there_is_neither_gap_nor_repeat(
+    tmp_path_factory, kills, every, batch, episode
+):
+    """Each kill comes after some steps, and the run goes on from a checkpoint before it."""
+    path, goal = tmp_path_factory.mktemp("curve") / "curve.csv", 400
+    starts = [0]
+    for ahead, behind in kills:
+        end = min(goal, starts[-1] + ahead * batch)
+        starts.append(max(0, end - behind) // batch * batch)
+        run(path, every, batch, episode, starts[-2], end)
+    run(path, every, batch, episode, starts[-1], goal, last=True)
     rows = read_curve(path)
-    assert [steps for steps, _, _ in rows] == list(range(50, 1001, 50))
+    steps = [0] + [row[0] for row in rows]
+    gaps = np.diff(steps)
+    assert (gaps > 0).all()
+    # An episode may take that long; what a killed run had heard since its last row is lost.
+    assert max(gaps, default=0) <= 2 * every + 2 * batch + 2 * episode
     assert [seconds for _, seconds, _ in rows] == sorted(seconds for _, seconds, _ in rows)
+
+
+def run(path, every, batch, episode, start, end, last=False):
+    curve = Curve.resume(path, every, steps=start)
+    steps = start
+    while steps < end:
+        steps += batch
+        for ended in range((steps - batch) // episode + 1, steps // episode + 1):
+            curve.add(np.array([float(ended)]))
+        curve.advance(steps)
+    if last:
+        curve.advance(steps, last=True)
+
+
+def test_the_score_of_a_moment_is_never_of_few_episodes(tmp_path):
+    curve = Curve(tmp_path / "curve.csv", every=100)
+    curve.add(np.full(SCORED_ON - 1, 4.0))
+    assert curve.advance(100)
+    assert curve.score() is None
+    curve.add(np.array([8.0]))
+    assert not curve.advance(150)
+    assert curve.advance(200)
+    assert curve.score() == 4 + 4 / SCORED_ON
+    curve.add(np.arange(2.0 * SCORED_ON))  # more than enough: older ones no longer count
+    assert curve.advance(300)
+    assert curve.score() == SCORED_ON - 0.5
+
+
+@pytest.mark.parametrize("text", ["steps,return\n1,2\n", "steps,seconds,return\n1,x,2\n", "\0"])
+def test_what_is_no_curve_is_one_line(text, tmp_path):
+    path = tmp_path / "curve.csv"
+    path.write_text(text + "steps,seconds,return\n1\n")
+    with pytest.raises(UserError, match=r"curve\.csv"):
+        read_curve(path)

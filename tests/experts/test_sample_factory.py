@@ -1,6 +1,7 @@
 import dataclasses
 import os
 import pickle
+import shutil
 import signal
 import subprocess
 import sys
@@ -9,9 +10,8 @@ import time
 import numpy as np
 import pytest
 import torch
-from signal_slot.signal_slot import EventLoop
 
-from experts import checkpoints, recipe, watchdog
+from experts import checkpoints, recipe
 from experts import sample_factory as sf
 from experts.curve import read_curve
 from pipeline.domains import get_domain
@@ -57,9 +57,11 @@ ENDLESS = """
 import sys
 from pathlib import Path
 from experts.recipe import Training
+from pipeline.domains import get_domain
+from pipeline.tasks import get_task
 from experts.sample_factory import train
 recipe = {"save_every_sec": 1, "rollout": 16, "batch_size": 128, "num_batches_per_epoch": 1}
-recipe |= {"encoder_mlp_layers": [64, 64], "nonlinearity": "tanh", "adaptive_stddev": False}
+recipe = {**get_domain("mujoco").recipe(get_task("mujoco-pendulum")), **recipe}
 train(Training("mujoco-pendulum", 10**8, 8, recipe, {}, 3, Path(sys.argv[1])))
 """
 
@@ -90,13 +92,47 @@ def test_killed_run_goes_on_from_its_last_checkpoint(tmp_path):
     assert steps[-1] > resumed_at
 
 
-def test_learning_rate_goes_on_where_it_was(tmp_path):
-    first = sf.train(training(tmp_path, steps=4000))
-    rate = checkpoints.read_checkpoint(first)["curr_lr"]
-    assert rate < 0.1 * 0.00295  # the decay has almost ended
-    resumed = training(tmp_path, steps=4800)
-    second = checkpoints.read_checkpoint(sf.train(resumed))["curr_lr"]
-    assert second < 0.3 * 0.00295
+def test_a_resumed_run_goes_on_where_it_was(tmp_path):
+    first = checkpoints.read_checkpoint(sf.train(training(tmp_path, steps=4000)))
+    assert first["curr_lr"] < 0.1 * 0.00295  # the decay has almost ended
+    unfinished = tmp_path / "run" / "checkpoint_p0" / "checkpoint_temp"
+    unfinished.write_bytes(b"killed while it was saved")
+    second = checkpoints.read_checkpoint(sf.train(training(tmp_path, steps=4800)))
+    assert second["curr_lr"] < 0.3 * 0.00295
+    assert second["env_steps"] >= 4800
+    count = "obs_normalizer.running_mean_std.running_mean_std.obs.count"
+    assert second["model"][count] > first["model"][count] >= 4000
+    moments = second["optimizer"]["state"].values()
+    assert {int(state["step"]) for state in moments} == {second["train_step"]}
+
+
+def test_the_best_moment_is_kept_and_remembered(trained, tmp_path):
+    run, checkpoint = trained
+    folder = tmp_path / "run"
+    shutil.copytree(run.folder, folder)
+    best = checkpoints.best_checkpoint(folder)
+    state = checkpoints.read_checkpoint(best)
+    returns = [row[2] for row in read_curve(folder / "curve.csv")]
+    assert min(returns) < state["best_performance"] <= max(returns)
+    assert state["env_steps"] <= checkpoints.steps_of(checkpoint)
+
+    longer = dataclasses.replace(run, folder=folder, steps=5000)
+    torch.save({**state, "best_performance": 1e6}, best)  # as if killed before another save
+    before = best.read_bytes()
+    sf.train(longer)
+    assert best.read_bytes() == before
+
+    best.write_bytes(before[:100])
+    sf.train(dataclasses.replace(longer, steps=8000))
+    again = checkpoints.read_checkpoint(best)
+    assert again["env_steps"] > 5000
+    assert again["best_performance"] < 1e6
+
+
+def test_only_scores_of_whole_games_make_a_best_moment(tmp_path):
+    learner = sf.ResumingLearner.__new__(sf.ResumingLearner)
+    learner.best_performance = -np.inf
+    assert not learner.save_best(0, "reward", 5.0)
 
 
 def test_broken_newest_checkpoint_is_skipped(trained, tmp_path):
@@ -109,6 +145,23 @@ def test_broken_newest_checkpoint_is_skipped(trained, tmp_path):
     broken.write_bytes(checkpoint.read_bytes()[:2000])
     assert checkpoints.newest_checkpoint(tmp_path) == good
     assert not broken.exists()
+
+
+def test_without_a_readable_checkpoint_the_run_starts_anew_and_says_so(tmp_path, monkeypatch):
+    said = []
+    monkeypatch.setattr(
+        checkpoints.log, "warning", lambda text, *values: said.append(text % values)
+    )
+    folder = tmp_path / "run" / "checkpoint_p0"
+    folder.mkdir(parents=True)
+    for step in (16, 17):
+        (folder / f"checkpoint_0000000{step}_{128 * step}.pth").write_bytes(b"broken")
+    final = sf.train(training(tmp_path))
+    assert checkpoints.steps_of(final) >= 2000
+    assert [line.rsplit(", ")[1] for line in said] == [
+        "going on from the one before",
+        "starting anew",
+    ]
 
 
 class Bomb:
@@ -140,14 +193,6 @@ def test_a_checkpoint_with_code_is_refused_and_does_not_run(tmp_path, monkeypatc
 def test_bad_recipe_is_one_line(tmp_path, changes, message):
     with pytest.raises(UserError, match=message):
         recipe.make_config(training(tmp_path, **changes))
-
-
-def test_watchdog_gives_up_a_stalled_run(monkeypatch, tmp_path):
-    dog = sf.Watchdog(EventLoop("test", serial_mode=True), TASK, tmp_path)
-    dog.check()
-    monkeypatch.setattr(watchdog, "STALL_SECONDS", -1)
-    with pytest.raises(UserError, match="no progress"):
-        dog.check()
 
 
 def test_an_error_in_the_environment_ends_the_run(tmp_path, monkeypatch):
