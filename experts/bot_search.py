@@ -107,6 +107,11 @@ class Map:
             self._ways = [free, movable]
             self._searches.clear()
 
+    def state(self) -> tuple[int, ...]:
+        """What tells one situation from another: where the agent is, and all that it knows."""
+        carrying = id(self._level.carrying)
+        return self.agent, self.heading, self.empty, self.ajar, self.seen, carrying
+
     def _enter(self, cell: Cells, thing: WorldObj | None) -> None:
         """Note what stands in a cell; walls and doors stay where they are."""
         self.empty &= ~cell
@@ -197,6 +202,13 @@ class Map:
         """The nearest of ``goals``, the empty set if no path leads anywhere."""
         steps = list(self.follow(self.legs(goals, through)))
         return steps[-1][1] if steps else 0
+
+    def farthest(self, goals: Cells) -> Cells:
+        """The farthest of ``goals`` that the agent can step on, the empty set if it cannot."""
+        search = self._search(self.agent, False)
+        search.everything()
+        found = next((ring & goals for ring in reversed(search.rings) if ring & goals), 0)
+        return found & -found
 
     def spots(self, besides: Cells) -> tuple[Cells, Cells]:
         """Where a thing can be dropped without parting what is around it, and where at all.
