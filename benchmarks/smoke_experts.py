@@ -4,7 +4,7 @@ Each one trains for a few thousand steps with its domain's own recipe, on the wa
 ``experts.train`` goes, and leaves a checkpoint and an expert's folder; the folder is then loaded
 as a fresh policy, which acts in fresh environments. A line for each task that fails, exit code 1.
 
-    python -m benchmarks.smoke_experts --steps 2048 --workers 2
+    python -m benchmarks.smoke_experts --steps 2000 --workers 2
 """
 
 import argparse
@@ -113,7 +113,7 @@ def main() -> None:
         description="Start, train, save, reload and play the expert of every trained task."
     )
     parser.add_argument("--task", nargs="+", help="these tasks only")
-    parser.add_argument("--steps", type=int, default=2048, help="agent steps of a training")
+    parser.add_argument("--steps", type=int, default=2000, help="agent steps of a training")
     parser.add_argument("--workers", type=int, default=2, help="tasks at a time")
     parser.add_argument("--json", action="store_true", help="the last line is a JSON object")
     arguments = parser.parse_args()
