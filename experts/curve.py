@@ -18,7 +18,10 @@ SCORED_ON = 20
 
 @dataclass
 class Curve:
-    """Rows of (agent steps, training seconds, mean return of the episodes since the last row)."""
+    """Rows of (agent steps, training seconds, mean return of the episodes since the last row).
+
+    Where none has ended since, the mean stays what it was: long episodes leave no gap.
+    """
 
     path: Path
     every: int
@@ -41,15 +44,16 @@ class Curve:
         self._returns.extend(float(r) for r in returns)
 
     def advance(self, steps: int, last: bool = False) -> bool:
-        """Write a row if one is due; a row without a finished episode waits for one.
+        """Write a row if one is due; the first one waits for a finished episode.
 
         Whether there is a new row.
         """
         done = self.rows[-1][0] if self.rows else 0
         due = steps // self.every > done // self.every or (last and steps > done)
-        if due and self._returns:
+        if due and (self._returns or self.rows):
             seconds = time.monotonic() - self._started
-            self.rows.append((steps, round(seconds, 1), float(np.mean(self._returns))))
+            mean = float(np.mean(self._returns)) if self._returns else self.rows[-1][2]
+            self.rows.append((steps, round(seconds, 1), mean))
             self._recent = (self._recent + self._returns)[-max(SCORED_ON, len(self._returns)) :]
             self._returns.clear()
             self._write()
