@@ -84,10 +84,15 @@ def load_params(path: str | Path = "params.yaml") -> Params:
         raise UserError(f"'{path}' is not YAML: {error}") from None
     if not isinstance(raw, dict):
         raise UserError(f"'{path}' must hold a mapping of parameters, like the one shipped")
+    return validate_params(raw, str(path))
+
+
+def validate_params(values: dict[str, Any], origin: str) -> Params:
+    """Parameters from plain values; UserError that names ``origin`` and the key."""
     try:
-        return Params.model_validate(raw)
+        return Params.model_validate(values)
     except ValidationError as error:
-        raise UserError(f"{path}: {_first_error(error)}") from None
+        raise UserError(f"{origin}: {_first_error(error)}") from None
 
 
 def _first_error(error: ValidationError) -> str:

@@ -253,12 +253,21 @@ class Jat(Settings):
     normalise: bool = True
     """Scale continuous observations and actions to the unit of the task's training data."""
     precision: Literal["float32", "bfloat16"] = "float32"
+    gradient_checkpointing: bool = False
+    """Compute each block again in the backward pass instead of keeping it: less memory."""
+    compile: bool = False
+    """Compile the transformer's blocks; needs a C++ compiler, or Triton on a GPU."""
     save_every: Positive = 500
     """Steps between checkpoints, from which a run that was stopped goes on; rounded up to a
     multiple of ``log_every``."""
     log_every: Positive = 20
     """Steps between points of the learning curve."""
-    report_to: tuple[Literal["tensorboard", "wandb"], ...] = ("tensorboard",)
+    evaluate_every: Annotated[int, Field(ge=0)] = 0
+    """Steps between evaluations on the tasks' environments while training; 0: none."""
+    evaluate_episodes: Positive = 8
+    """Episodes a task of each of them."""
+    report_to: tuple[Literal["tensorboard", "trackio", "wandb"], ...] = ("tensorboard",)
+    """What else is told the curve; must be installed."""
 
 
 class Evaluation(Settings):

@@ -118,6 +118,8 @@ class JatBackbone(PreTrainedModel):
                 "give input_ids, or exactly one of continuous_observations, "
                 "discrete_observations and image_observations"
             )
+        if not self.config.observe_rewards:
+            rewards = None
         if continuous is not None:
             return self.continuous_encoder(self.tile_observations(continuous, rewards, sizes))
         if discrete is not None:

@@ -42,6 +42,9 @@ class JatConfig(PreTrainedConfig):
 
     Loss: `observation_loss_coef` (κ) and `action_loss_coef` weigh the losses of a control task.
 
+    Input: `observe_rewards` (True) tells the model the last reward with each observation; False
+    hides it, as in the paper's study of the reward.
+
     Behaviour: a switch left at None is on, or off when `compatibility="published"`; ask
     `enabled(switch)`.
         train_first_caption_token: the last image patch learns to predict the first caption token.
@@ -85,6 +88,7 @@ class JatConfig(PreTrainedConfig):
     num_channels: int = 3
     observation_loss_coef: float = 0.005
     action_loss_coef: float = 0.995
+    observe_rewards: bool = True
     compatibility: str | None = None
     train_first_caption_token: bool | None = None
     use_image_rewards: bool | None = None
@@ -107,6 +111,7 @@ class JatConfig(PreTrainedConfig):
         if self.discrete_bottleneck_size is None:
             self.discrete_bottleneck_size = max(1, self.hidden_size // 50)
         self._check_sizes()
+        kwargs.pop("attention_layers", None)  # published too, but it follows from attention_types
         super().__post_init__(**kwargs)
 
     @property

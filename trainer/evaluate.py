@@ -25,9 +25,9 @@ from pipeline.seeds import env_seeds
 from pipeline.settings import Evaluation
 from pipeline.stage import log, read_json, run_stage, write_json
 from pipeline.tasks import get_task
-from trainer.batches import make_source
+from trainer.batches import make_batch, make_source
 from trainer.data import fingerprint, load
-from trainer.policy import JatPolicy, load_model, model_checksum
+from trainer.policy import JatPolicy, load_model, load_policy, model_checksum
 from trainer.source import dataset_folder, model_folder
 from trainer.specs import TaskSpec, load_specs
 from trainer.summary import metrics, summarise, table
@@ -62,14 +62,19 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
 
 def main(params: Params, arguments: argparse.Namespace) -> None:
     """Evaluate what is not evaluated yet, then write scores.json and the metrics."""
-    units = make_units(params, arguments)
-    fan_out(evaluate, units, workers=params.workers, desc="evaluate", name=lambda unit: unit.task)
-    results = {unit.task: read_json(unit.file)["result"] for unit in units}
+    results = play_and_read(params, arguments)
     scores = summarise(results, params.evaluation.bootstrap, params.seed)
     write_json(arguments.output / "scores.json", scores)
     write_json(METRICS / "evaluation.json", metrics(scores))
     for line in table(scores):
         log.info(line)
+
+
+def play_and_read(params: Params, arguments: argparse.Namespace) -> dict[str, dict[str, Any]]:
+    """Task -> its result, which stays below ``arguments.output`` for the next call."""
+    units = make_units(params, arguments)
+    fan_out(evaluate, units, workers=params.workers, desc="evaluate", name=lambda unit: unit.task)
+    return {unit.task: read_json(unit.file)["result"] for unit in units}
 
 
 def make_units(params: Params, arguments: argparse.Namespace) -> list[Unit]:
@@ -114,15 +119,23 @@ def evaluate(unit: Unit) -> None:
 
 
 def play(unit: Unit) -> dict[str, Any]:
-    """Returns of the episodes of one RL task, and the share of them that succeeded."""
-    settings, task = unit.settings, get_task(unit.task)
+    """The returns of one RL task."""
+    sample = unit.spec.domain in unit.settings.sample
+    policy = load_policy(unit.model, unit.task, sample, unit.seed)
+    return play_task(unit.task, policy, unit.settings, unit.options, unit.seed)
+
+
+def play_task(
+    name: str, policy: JatPolicy, settings: Evaluation, options: dict[str, Any], seed: int
+) -> dict[str, Any]:
+    """Returns and steps of the episodes of a task, and the share of them that succeeded."""
+    task = get_task(name)
     episodes = settings.domain_episodes.get(task.domain, settings.episodes)
     slots = min(settings.envs, episodes)
     make_envs = get_domain(task.domain).make_envs
     assert make_envs is not None
-    envs = make_envs(task, env_seeds(unit.seed, "evaluate", task.id, count=slots), **unit.options)
+    envs = make_envs(task, env_seeds(seed, "evaluate", task.id, count=slots), **options)
     try:
-        policy = JatPolicy(unit.model, task.id, task.domain in settings.sample, unit.seed)
         outcomes = play_scores(envs, policy, -(-episodes // slots))
     finally:
         envs.close()
@@ -143,10 +156,13 @@ def read(unit: Unit) -> dict[str, Any]:
     rows = 16
     loss, right, tokens = 0.0, 0, 0
     for start in range(0, len(source.lengths), rows):
-        batch = source.batch(np.arange(start, min(start + rows, len(source.lengths))))
+        windows = np.arange(start, min(start + rows, len(source.lengths)))
+        batch = make_batch([(source, windows)])
         batch = {name: value.to(model.device) for name, value in batch.items()}
         logits = model(**batch, return_loss=False).logits
         ids, mask = batch["input_ids"], batch["attention_mask"].bool()
+        if "documents" in batch:  # nothing predicts the first token of a document
+            mask[:, 1:] &= batch["documents"][:, 1:] == batch["documents"][:, :-1]
         # Place i predicts token i + 1; the last image patch predicts the first token of a text.
         known = logits.shape[1] - ids.shape[1]
         first = 0 if known else 1

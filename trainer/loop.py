@@ -5,10 +5,10 @@ import io
 import math
 import sys
 import time
-from collections import defaultdict
 from pathlib import Path
 from typing import Any
 
+import numpy as np
 import torch
 from torch.nn.utils import get_total_norm
 from torch.utils.data import SequentialSampler
@@ -21,20 +21,24 @@ from transformers import (
 
 from pipeline.errors import UserError
 from pipeline.stage import log, write_atomic
+from trainer.modeling_jat import JatModel
 from trainer.sampling import Plan
-
-Losses = dict[str, list[torch.Tensor]]
+from trainer.speed import Speedometer
+from trainer.task_losses import TaskLosses
 
 
 class JatTrainer(Trainer):
-    """Trains on the micro-batches of a plan, in its order, and logs the loss of each domain."""
+    """Trains on the micro-batches of a plan, in its order; logs each domain's and task's loss."""
 
-    def __init__(self, model: torch.nn.Module, args: TrainingArguments, plan: Plan) -> None:
+    def __init__(self, model: JatModel, args: TrainingArguments, plan: Plan) -> None:
         super().__init__(model, args, train_dataset=plan, data_collator=lambda items: items[0])
         self.remove_callback(PrinterCallback)
         self.plan = plan
-        self._domains = {source.task: source.domain for source in plan.sources}
-        self._losses: Losses = defaultdict(list)
+        self._losses = TaskLosses(len(plan.sources))
+        self.watchers = [self._losses]
+        """What is told the loss of every row."""
+        dtype = torch.bfloat16 if args.bf16 else torch.float32
+        self.speedometer = Speedometer(model.config, args.device, dtype)
 
     def _get_train_sampler(self, train_dataset: Any = None) -> SequentialSampler:
         return SequentialSampler(self.plan)
@@ -51,19 +55,31 @@ class JatTrainer(Trainer):
         num_items_in_batch: Any = None,
     ) -> Any:
         """The loss of one micro-batch; UserError if it is not finite."""
-        task = inputs.pop("task")
-        loss = model(**inputs).loss
-        if not math.isfinite(float(loss.detach())):
-            raise diverged(task, self.state.global_step)
-        self._losses[self._domains[task]].append(loss.detach())
-        return loss
+        tasks = inputs.pop("tasks")
+        output = model(**inputs, return_row_losses=True)
+        if not math.isfinite(float(output.loss.detach())):
+            broken = tasks[~output.row_losses.isfinite()].unique().tolist()
+            names = ", ".join(self.plan.sources[task].task for task in broken)
+            raise diverged(names, self.state.global_step)
+        for losses in self.watchers:
+            losses.add(tasks, output.row_losses, inputs["attention_mask"])
+        self.speedometer.add(inputs)
+        return output.loss
 
     def log(self, logs: dict[str, float], start_time: float | None = None) -> None:
-        """Add the mean loss of each domain since the last point."""
-        for domain, losses in sorted(self._losses.items()):
-            logs[f"loss_{domain}"] = round(float(torch.stack(losses).mean()), 6)
-        self._losses.clear()
-        super().log(logs, start_time)
+        """Add, to a point of the curve, each domain's and task's mean loss, and the speed."""
+        if "loss" not in logs:
+            super().log(logs, start_time)
+            return
+        losses, tokens = self._losses.take()
+        domains = np.array([source.domain for source in self.plan.sources])
+        for domain in sorted(set(domains[tokens > 0])):
+            drawn = (domains == domain) & (tokens > 0)
+            mean = np.average(losses[drawn], weights=tokens[drawn])
+            logs[f"loss_{domain}"] = round(float(mean), 6)
+        for task in np.flatnonzero(tokens):
+            logs[f"task_loss/{self.plan.sources[task].task}"] = round(float(losses[task]), 6)
+        super().log({**logs, **self.speedometer.take()}, start_time)
 
 
 def diverged(task: str, step: int) -> UserError:
@@ -87,10 +103,9 @@ class GradientGuard(TrainerCallback):
 
 
 class Progress(TrainerCallback):
-    """A bar on a terminal, a log line a point of the curve elsewhere: loss, tokens/s, time left."""
+    """A bar on a terminal, else a log line a point of the curve: loss, speed, MFU, time left."""
 
-    def __init__(self, tokens_a_step: float) -> None:
-        self._tokens = tokens_a_step
+    def __init__(self) -> None:
         self._bar: Any = None
 
     def on_train_begin(
@@ -123,7 +138,7 @@ class Progress(TrainerCallback):
         if not state.is_world_process_zero or not logs or "loss" not in logs or not done:
             return
         each = (time.monotonic() - self._start) / done
-        speed = f"{self._tokens / each:,.0f} tokens/s"
+        speed = f"{logs['tokens_per_second']:,.0f} tokens/s, MFU {logs['mfu']:.0%}"
         if self._bar is not None:
             self._bar.set_postfix_str(f"loss {float(logs['loss']):.4f}, {speed}")
             return

@@ -6,42 +6,39 @@ from pathlib import Path
 
 import numpy as np
 import torch
-from transformers.utils import logging
 
 from pipeline.domains import get_domain
 from pipeline.errors import UserError
 from pipeline.shards import sha256
 from pipeline.types import Observations, VectorEnv
 from trainer.modeling_jat import JatModel
+from trainer.pretrained import read_pretrained
 from trainer.processing_jat import JatProcessor
 from trainer.specs import FILE, TaskSpec, load_specs
-
-
-def quiet() -> None:
-    """No bars and notes of Transformers among a stage's own lines."""
-    logging.set_verbosity_error()
-    logging.disable_progress_bar()
 
 
 @lru_cache(maxsize=1)
 def load_model(folder: Path, checksum: str) -> tuple[JatModel, JatProcessor]:
     """The network and its processor, once a process; UserError if the folder has none."""
-    quiet()
-    try:
-        model = JatModel.from_pretrained(folder).eval()
-        processor = JatProcessor.from_pretrained(folder, trust_remote_code=False)
-    except (OSError, ValueError, RuntimeError) as error:
-        reason = str(error).strip().splitlines()[0]
-        raise UserError(f"'{folder}' holds no usable model ({reason}): train it again") from None
+    model, processor = read_pretrained(folder)
     if torch.cuda.is_available():
         model.cuda()  # pyright: ignore[reportCallIssue]
-    return model, processor
+    return model.eval(), processor
+
+
+def load_policy(folder: Path, task: str, sample: bool = False, seed: int = 0) -> "JatPolicy":
+    """The JAT of a folder on one task; UserError if it was not trained on that."""
+    specs = load_specs(folder)
+    if task not in specs:
+        raise UserError(f"'{folder}' was not trained on '{task}': it knows {', '.join(specs)}")
+    checksum = model_checksum(folder)
+    return JatPolicy(*load_model(folder, checksum), specs[task], sample, seed, checksum)
 
 
 def model_checksum(folder: Path) -> str:
     """sha256 of all that decides how the model acts, hexadecimal."""
-    files = [*sorted(folder.glob("*.safetensors")), folder / "config.json", folder / FILE]
-    files += [path for path in [folder / "tokenizer.json"] if path.exists()]
+    others = [folder / name for name in ("config.json", FILE, "tokenizer.json")]
+    files = [*sorted(folder.glob("*.safetensors")), *(path for path in others if path.exists())]
     return hashlib.sha256("".join(map(sha256, files)).encode()).hexdigest()
 
 
@@ -50,16 +47,20 @@ class JatPolicy:
 
     name = "jat"
 
-    def __init__(self, folder: Path, task: str, sample: bool = False, seed: int = 0) -> None:
+    def __init__(
+        self,
+        model: JatModel,
+        processor: JatProcessor,
+        spec: TaskSpec,
+        sample: bool = False,
+        seed: int = 0,
+        checksum: str = "",
+    ) -> None:
         """``sample`` draws discrete actions, by ``seed``; else the likeliest is taken."""
-        self.checksum = model_checksum(folder)
+        self.checksum = checksum
         self.abandoned: dict[int, str] = {}
-        self._model, self._processor = load_model(folder, self.checksum)
-        specs = load_specs(folder)
-        if task not in specs:
-            raise UserError(f"'{folder}' was not trained on '{task}': it knows {', '.join(specs)}")
-        self._spec: TaskSpec = specs[task]
-        self._observation = get_domain(self._spec.domain).observation
+        self._model, self._processor, self._spec = model, processor, spec
+        self._observation = get_domain(spec.domain).observation
         self._sample = sample
         self._generator = torch.Generator().manual_seed(seed)
 

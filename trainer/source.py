@@ -17,34 +17,39 @@ def dataset_folder(dataset: str | Path, tasks: Sequence[str]) -> Path:
 
     UserError if there is no such folder, or the Hub or the repository cannot be reached.
     """
-    return _folder(dataset, "dataset", [f"{task}/*.parquet" for task in tasks])
+    return _folder(dataset, "dataset", [f"{task}/*.parquet" for task in tasks], "--dataset")
 
 
-def model_folder(model: str | Path) -> Path:
-    """The folder of a model; fetched from the Hub first. UserError as of ``dataset_folder``."""
-    folder = _folder(model, "model", ["*.json", "*.safetensors", "*.txt"])
+def model_folder(model: str | Path, option: str = "--model") -> Path:
+    """The folder of a model; fetched from the Hub first. UserError as of ``dataset_folder``.
+
+    ``option`` is what named it on the command line.
+    """
+    folder = _folder(model, "model", ["*.json", "*.safetensors", "*.txt"], option)
     if not (folder / "config.json").exists():
-        raise UserError(f"'{folder}' holds no model (no config.json): train one, or pass --model")
+        raise UserError(f"'{folder}' holds no model (no config.json): train one, or pass {option}")
     return folder
 
 
-def _folder(place: str | Path, kind: Literal["dataset", "model"], patterns: list[str]) -> Path:
+def _folder(
+    place: str | Path, kind: Literal["dataset", "model"], patterns: list[str], option: str
+) -> Path:
     folder = Path(place)
     if folder.is_dir():
         return folder
     local = folder.is_absolute() or folder.parts[:1] in ((str(ARTIFACTS),), ("..",))
     if local or not REPO.fullmatch(str(place)):
         raise UserError(
-            f"no {kind} folder '{place}': make it, or pass --{kind} <folder or org/name>"
+            f"no {kind} folder '{place}': make it, or pass {option} <folder or org/name>"
         )
-    return _fetch(str(place), kind, patterns)
+    return _fetch(str(place), kind, patterns, option)
 
 
-def _fetch(repo: str, kind: Literal["dataset", "model"], patterns: list[str]) -> Path:
+def _fetch(repo: str, kind: Literal["dataset", "model"], patterns: list[str], option: str) -> Path:
     from huggingface_hub import snapshot_download
     from huggingface_hub.errors import HfHubHTTPError, LocalEntryNotFoundError
 
-    remedy = f"pass a local folder, such as --{kind} {DATASET if kind == 'dataset' else JAT}"
+    remedy = f"pass a local folder, such as {option} {DATASET if kind == 'dataset' else JAT}"
     try:
         return Path(snapshot_download(repo, repo_type=kind, allow_patterns=patterns))
     except LocalEntryNotFoundError:

@@ -36,8 +36,8 @@ def test_values_and_gradients_are_those_of_the_usual_layer(x, bias):
 
 
 @onednn
-def test_an_expanded_gradient(x=draw(3, 8)):
-    weight = draw(7, 8).requires_grad_()
+def test_an_expanded_gradient():
+    x, weight = draw(3, 8), draw(7, 8).requires_grad_()
     OneDnnLinear.apply(x, weight, None).sum().backward()
     torch.testing.assert_close(weight.grad, x.sum(0).expand(7, 8))
 

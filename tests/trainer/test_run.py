@@ -12,63 +12,17 @@ import numpy as np
 import pytest
 import torch
 import yaml
-from safetensors.torch import load_file
+from runs import make_params, train, weights
 
 from pipeline.errors import UserError
-from pipeline.params import Params
 from trainer import evaluate, generate, run
+from trainer.batches import make_batch
 from trainer.loop import JatTrainer
-
-TASKS = ["mujoco-pendulum", "babyai-go-to-obj", "atari-pong", "notes", "pictures"]
-NETWORK = {
-    "hidden_size": 16,
-    "num_layers": 1,
-    "num_heads": 2,
-    "attention_types": [[["global"], 1]],
-    "image_size": 32,
-    "max_position_embeddings": 64,
-}
-
-
-def make_params(**jat: Any) -> Params:
-    empty = {"collect": {"episodes": 1}}
-    settings = {
-        "model": NETWORK,
-        "vocab_size": 300,
-        "steps": 8,
-        "batch_tokens": 64,
-        "accumulation": 2,
-        "domain_batch_tokens": {},
-        "log_every": 2,
-        "save_every": 3,
-        "report_to": [],
-        **jat,
-    }
-    return Params(
-        profile="test",
-        workers=1,
-        mujoco=empty,
-        metaworld=empty,
-        babyai=empty,
-        atari=empty,
-        jat=settings,
-        evaluation={"episodes": 2, "domain_episodes": {}, "bootstrap": 20},
-    )
 
 
 @pytest.fixture(autouse=True)
 def own_folder(tmp_path, monkeypatch):
     monkeypatch.chdir(tmp_path)
-
-
-def train(dataset: Path, output: str = "artifacts/jat", **jat: Any) -> Path:
-    arguments = Namespace(dataset=str(dataset), output=Path(output), tasks=TASKS)
-    run.main(make_params(**jat), arguments)
-    return Path(output)
-
-
-def weights(folder: Path) -> dict[str, torch.Tensor]:
-    return load_file(folder / "model.safetensors")
 
 
 @pytest.fixture(scope="module")
@@ -110,10 +64,10 @@ def test_training_leaves_a_curve_and_metrics(trained):
 
 def test_a_run_that_is_killed_goes_on_to_the_same_weights(trained, dataset, monkeypatch):
     whole = JatTrainer.compute_loss
-    seen: list[str] = []
+    seen: list[torch.Tensor] = []
 
     def compute_loss(self, model, inputs, *args, **kwargs):
-        seen.append(inputs["task"])
+        seen.append(inputs["tasks"])
         if len(seen) == 10:  # in the second half of the fifth step
             raise KeyboardInterrupt
         return whole(self, model, inputs, *args, **kwargs)
@@ -131,6 +85,34 @@ def test_a_run_that_is_killed_goes_on_to_the_same_weights(trained, dataset, monk
     for name, value in weights(output).items():
         torch.testing.assert_close(value, expected[name], rtol=0, atol=0)
     assert (output / "curve.csv").read_text() == (trained / "curve.csv").read_text()
+
+
+def test_adaptive_sampling_goes_on_with_the_same_weights(dataset, monkeypatch):
+    """Killed in its third block; the weights of its fifth come from losses before and after."""
+    adaptive = {"sampling": "adaptive", "adapt_every": 3, "log_every": 3, "steps": 15}
+    adaptive["adapt_power"] = 50
+    whole = train(dataset, "whole/jat", **adaptive)
+    uniform = train(dataset, "uniform/jat", **{**adaptive, "adapt_power": 0})
+    compute_loss = JatTrainer.compute_loss
+    done: list[int] = []
+
+    def interrupted(self, *args, **kwargs):
+        done.append(1)
+        if len(done) == 15:
+            raise KeyboardInterrupt
+        return compute_loss(self, *args, **kwargs)
+
+    with monkeypatch.context() as patch:
+        patch.setattr(JatTrainer, "compute_loss", interrupted)
+        with pytest.raises(KeyboardInterrupt):
+            train(dataset, **adaptive)
+    resumed = train(dataset, **adaptive)
+    assert (resumed / "curve.csv").read_text() == (whole / "curve.csv").read_text()
+    differs = False
+    for name, value in weights(whole).items():
+        assert torch.equal(value, weights(resumed)[name])
+        differs |= not torch.equal(value, weights(uniform)[name])
+    assert differs
 
 
 def test_a_finished_run_is_left_alone_until_its_settings_change(trained, dataset):
@@ -156,6 +138,7 @@ def test_divergence_is_one_line_and_keeps_the_last_checkpoint(dataset):
         ({"model": {"hiden_size": 3}}, "jat.model.hiden_size"),
         ({"model": {"hidden_size": 33, "num_heads": 2}}, "multiple of num_heads"),
         ({"tokenizer": "/nothing/here"}, "jat.tokenizer"),
+        ({"sampling": "adaptive", "adapt_every": 1}, "jat.adapt_every"),
     ],
 )
 def test_bad_settings_are_one_line(dataset, jat, words):
@@ -200,7 +183,7 @@ def test_evaluation_measures_the_loss_that_training_has(trained, dataset):
     model, processor = evaluate.load_model(trained, evaluate.model_checksum(trained))
     data = evaluate.load(dataset, "pictures", "test")
     spec = evaluate.load_specs(trained)["pictures"]
-    batch = evaluate.make_source(data, spec, processor).batch(np.arange(5))
+    batch = make_batch([(evaluate.make_source(data, spec, processor), np.arange(5))])
     with torch.no_grad():
         assert scores["corpora"]["pictures"]["loss"] == pytest.approx(float(model(**batch).loss))
 

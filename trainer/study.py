@@ -1,0 +1,178 @@
+"""Command: what a setting is worth. Trains and evaluates a model for each variant and seed.
+
+    python -m trainer.study kappa --values 0 0.005 0.05 0.5 --seeds 3
+    python -m trainer.study reward --tasks mujoco-ant metaworld-window-close --steps 2000
+    python -m trainer.study fixes
+
+The paper (arXiv 2402.09844) studies κ, the weight of the observation loss, on atari-freeway,
+atari-pong, metaworld-button-press-wall, metaworld-window-close, mujoco-ant and
+mujoco-doublependulum. What is finished stays below ``artifacts/studies/<study>``, with a table
+(``table.csv``, and every task in ``scores.json``) and a figure (``figure.svg``).
+"""
+
+import argparse
+from argparse import Namespace
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import Any
+
+from pipeline.domains import CORPUS_DOMAINS
+from pipeline.errors import UserError
+from pipeline.params import Params, validate_params
+from pipeline.paths import ARTIFACTS, DATASET
+from pipeline.stage import log, run_stage
+from pipeline.tasks import get_task
+from trainer import evaluate, run
+from trainer.study_table import Run, write_study
+
+STUDIES = ARTIFACTS / "studies"
+KAPPAS = (0.0, 0.005, 0.05, 0.5)
+DEFAULT = "default"
+
+
+@dataclass(frozen=True)
+class Variant:
+    """One row of a study's table."""
+
+    name: str
+    changes: Mapping[str, Any] = field(default_factory=dict)
+    """Parameters of ``jat`` that differ; those of ``jat.model`` are merged."""
+    domains: frozenset[str] = frozenset()
+    """Where the changes have an effect; empty: everywhere."""
+
+
+def switch_off(name: str, *domains: str) -> Variant:
+    """A fix of the model turned to the published behaviour."""
+    return Variant(f"no {name}", {"model": {name: False}}, frozenset(domains))
+
+
+FIXES = (
+    Variant(DEFAULT),
+    Variant("no normalise", {"normalise": False}, frozenset({"mujoco", "metaworld"})),
+    switch_off("restrict_actions", "atari", "babyai"),
+    switch_off("weigh_discrete_actions", "atari", "babyai"),
+    switch_off("use_image_rewards", "atari"),
+    switch_off("amplify_discrete", "babyai"),
+    switch_off("refill_window", "atari", "babyai", "metaworld", "mujoco"),
+    switch_off("train_first_caption_token", "vision"),
+    Variant("published sampling", {"sampling": "published", "weights": {}}),
+    Variant("all published", {"normalise": False, "model": {"compatibility": "published"}}),
+)
+"""Each fix off, one at a time. Other differences are in the data, not in the training."""
+
+
+def kappa_variants(values: Sequence[float]) -> list[Variant]:
+    """κ weighs the observation loss, 1 - κ the action loss."""
+    for value in values:
+        if not 0 <= value <= 1:
+            raise UserError(f"--values: κ = {value:g} is not between 0 and 1")
+    return [
+        Variant(
+            f"κ = {value:g}",
+            {"model": {"observation_loss_coef": value, "action_loss_coef": 1 - value}},
+        )
+        for value in values
+    ]
+
+
+def reward_variants() -> list[Variant]:
+    """With and without the last reward in the input."""
+    hidden = {"model": {"observe_rewards": False}}
+    return [Variant("with the reward"), Variant("without the reward", hidden)]
+
+
+def fix_variants(domains: set[str]) -> list[Variant]:
+    """The fixes that have an effect on tasks of these domains."""
+    return [fix for fix in FIXES if not fix.domains or fix.domains & domains]
+
+
+def add_arguments(parser: argparse.ArgumentParser) -> None:
+    """The command's own arguments."""
+    parser.add_argument("study", choices=["kappa", "reward", "fixes"])
+    parser.add_argument("--tasks", nargs="+", help="instead of the profile's")
+    parser.add_argument("--values", nargs="+", type=float, default=list(KAPPAS), help="of κ")
+    parser.add_argument("--seeds", type=int, default=1, help="models of each variant")
+    parser.add_argument("--steps", type=int, help="optimizer steps, instead of the profile's")
+    parser.add_argument("--episodes", type=int, help="episodes a task, instead of the profile's")
+    parser.add_argument("--dataset", default=str(DATASET), help="folder or Hub repository")
+    parser.add_argument("--output", type=Path, default=STUDIES, help="the studies' folder")
+
+
+def main(params: Params, arguments: argparse.Namespace) -> None:
+    """Run what has not run yet, then write the table and the figure."""
+    if arguments.seeds < 1:
+        raise UserError("--seeds must be at least 1")
+    tasks = arguments.tasks or study_tasks(params, arguments.study)
+    if not tasks:
+        raise UserError("the profile has no tasks for this study: name some by --tasks")
+    variants = make_variants(arguments, {domain_of(task, params) for task in tasks})
+    folder: Path = arguments.output / arguments.study
+    runs: dict[str, list[Run]] = {variant.name: [] for variant in variants}
+    for seed in range(params.seed, params.seed + arguments.seeds):
+        for variant in variants:
+            log.info("study: %s, seed %d", variant.name, seed)
+            changed = change(params, variant, seed, arguments.steps)
+            runs[variant.name].append(one_run(changed, variant, tasks, folder, arguments))
+    for line in write_study(folder, runs, params.evaluation.bootstrap, params.seed):
+        log.info(line)
+
+
+def study_tasks(params: Params, study: str) -> list[str]:
+    """The profile's RL tasks, and its corpora too where each fix is tried."""
+    return run.profile_tasks(params) if study == "fixes" else list(params.tasks)
+
+
+def domain_of(task: str, params: Params) -> str:
+    """The domain of a task or of a corpus of the profile."""
+    for domain in CORPUS_DOMAINS:
+        if task in [corpus.name for corpus in getattr(params, domain)]:
+            return domain
+    return get_task(task).domain
+
+
+def make_variants(arguments: argparse.Namespace, domains: set[str]) -> list[Variant]:
+    """The rows of a study."""
+    if arguments.study == "kappa":
+        return kappa_variants(arguments.values)
+    return reward_variants() if arguments.study == "reward" else fix_variants(domains)
+
+
+def change(params: Params, variant: Variant, seed: int, steps: int | None) -> Params:
+    """The parameters of one run; UserError as of a parameter file."""
+    values = params.model_dump(mode="json")
+    jat = values["jat"]
+    model = {**jat["model"], **variant.changes.get("model", {})}
+    values["jat"] = {**jat, **variant.changes, "model": model}
+    values["seed"] = seed
+    if steps is not None:
+        values["jat"]["steps"] = steps
+    return validate_params(values, f"study '{variant.name}'")
+
+
+def one_run(
+    params: Params,
+    variant: Variant,
+    tasks: list[str],
+    folder: Path,
+    arguments: argparse.Namespace,
+) -> Run:
+    """Train and evaluate one model, unless that is done."""
+    name = "".join(c if c.isalnum() or c in ".-" else "-" for c in variant.name)
+    place = folder / f"{name}-seed{params.seed}"
+    run.train(params, arguments.dataset, tasks, place / "jat")
+    results = evaluate.play_and_read(
+        params,
+        Namespace(
+            model=str(place / "jat"),
+            dataset=arguments.dataset,
+            tasks=tasks,
+            episodes=arguments.episodes,
+            output=place / "evaluation",
+        ),
+    )
+    return Run.read(place / "jat" / run.CURVE, results)
+
+
+if __name__ == "__main__":
+    run_stage(main, "Train and evaluate variants of JAT, and compare them.", add_arguments)
