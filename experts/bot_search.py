@@ -73,22 +73,17 @@ class Map:
         self._level = level
         self.stride = level.height + MARGIN
         self._offsets = [int(x * self.stride + y) for x, y in DIR_TO_VEC]
-        types, _, states = level.world.T
-        door, ajar = types == OBJECT_TO_IDX["door"], states == STATE_TO_IDX["open"]
-        self.walls = self._cells(types == OBJECT_TO_IDX["wall"])
-        self.empty = self._cells(types == OBJECT_TO_IDX["empty"])
-        self.doors, self.ajar = self._cells(door), self._cells(door & ajar)
+        world = level.world.reshape(-1, level.height + 2 * MARGIN, 3)
+        types, _, states = world[MARGIN:-MARGIN, MARGIN:].T
+        door = types == OBJECT_TO_IDX["door"]
+        self.walls = as_cells(types == OBJECT_TO_IDX["wall"])
+        self.empty = as_cells(types == OBJECT_TO_IDX["empty"])
+        self.doors = as_cells(door)
+        self.ajar = as_cells(door & (states == STATE_TO_IDX["open"]))
         self.seen = 0
-        self._inside = self._cells(np.ones(len(types), bool))
+        self._inside = inside(level.width, level.height, self.stride)
         self._ways: list[Cells] = []
         self._searches: dict[tuple[Cells, bool], Rings] = {}
-
-    def _cells(self, mask: np.ndarray) -> Cells:
-        """A mask over ``level.world`` as a set; what its margin says is dropped."""
-        shape = self._level.width + 2 * MARGIN, self._level.height + 2 * MARGIN
-        inside = np.zeros((self._level.width, self.stride), bool)
-        inside[:, :-MARGIN] = mask.reshape(shape)[MARGIN:-MARGIN, MARGIN:-MARGIN]
-        return int.from_bytes(np.packbits(inside, bitorder="little").tobytes(), "little")
 
     def look(self, image: np.ndarray) -> None:
         """Take in the observed image, 147 symbols, and what stands ahead of the agent."""
@@ -231,6 +226,17 @@ class Map:
             twice |= once & change
             once |= change
         return anywhere & ~parted, anywhere
+
+
+def as_cells(mask: np.ndarray) -> Cells:
+    """A bool array (stride, width) as a set."""
+    return int.from_bytes(np.packbits(mask.T, bitorder="little").tobytes(), "little")
+
+
+@lru_cache
+def inside(width: int, height: int, stride: int) -> Cells:
+    """All cells of a map."""
+    return sum(((1 << height) - 1) << x * stride for x in range(width))
 
 
 @lru_cache(maxsize=65536)

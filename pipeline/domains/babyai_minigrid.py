@@ -7,6 +7,7 @@ of being rebuilt object by object, since only the cell in front of the agent can
 from collections.abc import Callable, Sequence
 from contextlib import redirect_stdout
 from functools import lru_cache
+from itertools import chain
 from typing import TYPE_CHECKING, Any
 
 import gymnasium
@@ -34,6 +35,7 @@ MARGIN = VIEW - 1
 AGENT_CELL = VIEW * (VIEW // 2) + VIEW - 1
 """Where the agent stands in a flattened view."""
 EMPTY = (OBJECT_TO_IDX["empty"], 0, 0)
+WALL = Wall().encode()
 RIGHT_VECS = [DIR_TO_VEC[(direction + 1) % 4] for direction in range(4)]
 
 OPAQUE = np.zeros((max(OBJECT_TO_IDX.values()) + 1, len(STATE_TO_IDX)), bool)
@@ -67,9 +69,13 @@ def view_offsets(stride: int) -> np.ndarray:
 def encode_world(grid: Grid) -> np.ndarray:
     """uint8 (cells, 3): minigrid's symbols of every cell, x-major, within a margin of walls."""
     world = np.empty((grid.width + 2 * MARGIN, grid.height + 2 * MARGIN, 3), np.uint8)
-    world[:] = Wall().encode()
-    inside = [EMPTY if cell is None else cell.encode() for cell in grid.grid]
-    inside = np.array(inside, np.uint8).reshape(grid.height, grid.width, 3)
+    world[:] = WALL
+    symbols = (
+        EMPTY if cell is None else WALL if cell.type == "wall" else cell.encode()
+        for cell in grid.grid
+    )
+    inside = np.frombuffer(bytes(chain.from_iterable(symbols)), np.uint8)
+    inside = inside.reshape(grid.height, grid.width, 3)
     world[MARGIN:-MARGIN, MARGIN:-MARGIN] = inside.swapaxes(0, 1)
     return world.reshape(-1, 3)
 
