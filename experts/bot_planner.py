@@ -94,11 +94,12 @@ class Bot(BabyAIBot):
             raise GaveUp("walking in circles")
         try:
             return self._next_action()
-        except (AssertionError, TypeError) as error:  # how minigrid's subgoals fail
+        except AssertionError as error:  # how minigrid's subgoals fail
             broken = traceback.extract_tb(error.__traceback__)[-1].line
             raise GaveUp(f"the plan broke: {broken}") from error
 
     def _next_action(self) -> int:
+        """What minigrid's ``replan`` returns, when the last suggestion was played."""
         if self.stack:
             self.stack[-1].replan_after_action(None)
         while self.stack and self.stack[-1].is_exploratory():
@@ -150,6 +151,8 @@ class Bot(BabyAIBot):
             return self._find_obj_pos(target, goal.reason == "PutNext")
         if isinstance(target, WorldObj):
             return target, target.cur_pos
+        if target is None:  # what ``_find_drop_pos`` found
+            raise GaveUp("nowhere to lay things down")
         return None, tuple(target)
 
     def _find_obj_pos(
