@@ -104,4 +104,7 @@ def _last_words(folder: Path) -> Path:
 
 def _is_ray_worker() -> bool:
     ray = sys.modules.get("ray")
-    return bool(ray and ray.is_initialized() and ray.get_runtime_context().get_task_id())
+    # The mode is the process's; Ray's task id is known to the task's own thread only.
+    return bool(
+        ray and ray.is_initialized() and ray.get_runtime_context().worker.mode == ray.WORKER_MODE
+    )

@@ -68,6 +68,35 @@ def test_an_environment_that_hangs_ends_the_process_and_keeps_the_state(tmp_path
     assert checkpoints.steps_of(final) >= resumed_at + 500
 
 
+WORKER = """
+import sys
+from pathlib import Path
+from types import SimpleNamespace
+
+mode = int(sys.argv[2])
+context = SimpleNamespace(worker=SimpleNamespace(mode=mode))
+sys.modules["ray"] = SimpleNamespace(
+    WORKER_MODE=1, is_initialized=lambda: True, get_runtime_context=lambda: context
+)
+from experts.watchdog import end_process
+end_process("it stalled", Path(sys.argv[1]))
+"""
+
+
+@pytest.mark.parametrize("worker", [True, False])
+def test_last_words_go_where_they_are_read(worker, tmp_path):
+    command = [sys.executable, "-c", WORKER, str(tmp_path), "1" if worker else "0"]
+    done = subprocess.run(command, capture_output=True, text=True, check=False)
+    assert done.returncode == 2
+    if worker:
+        assert "it stalled" not in done.stderr
+        with pytest.raises(UserError, match="it stalled"):
+            watchdog.raise_last_words(tmp_path)
+    else:
+        assert done.stderr.endswith("error: it stalled\n")
+    watchdog.raise_last_words(tmp_path)  # nothing is left to say
+
+
 def hanging(folder):
     """Local, so that Ray sends it by value: its workers cannot import a test."""
 
