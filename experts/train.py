@@ -100,7 +100,8 @@ def plan(params: Params, name: str) -> list[Unit]:
                 {**recipe, **expert.recipe_of(id)},
                 settings.env,
                 params.seed,
-                expert.mode or (domain.expert_mode if expert.source_of(id) == "train" else None),
+                expert.mode_of(id)
+                or (domain.expert_mode if expert.source_of(id) == "train" else None),
                 expert.gate_episodes,
                 random_play(params, id),
                 expert_folder(task).resolve(),

@@ -54,6 +54,8 @@ class Expert(Settings):
     """Task -> settings that override the domain's recipe and ``recipe``."""
     mode: Literal["sample", "argmax"] | None = None
     """Whether trained experts draw their actions or take the likeliest; unset: as published."""
+    task_mode: dict[str, Literal["sample", "argmax"]] = {}
+    """Task -> mode, where it differs."""
     gate_episodes: Positive = 100
     """Episodes an expert is scored on before collection."""
     keep_weak: bool = True
@@ -88,6 +90,10 @@ class Expert(Settings):
     def envs_of(self, task: str) -> int:
         """How many environments one task is trained on."""
         return self.task_envs.get(task, self.envs)
+
+    def mode_of(self, task: str) -> str | None:
+        """How one task's trained expert chooses its actions."""
+        return self.task_mode.get(task, self.mode)
 
     def recipe_of(self, task: str) -> dict[str, Any]:
         """The settings that override the domain's recipe for one task."""
