@@ -51,6 +51,7 @@ bench: setup
 	python -m benchmarks.train_experts
 	python -m benchmarks.corpus_rates
 	python -m benchmarks.jat_speed
+	python -m benchmarks.train_jat
 	for domain in mujoco metaworld babyai atari; do \
 		python -m benchmarks.rates --domain $$domain --seconds 1 || exit $$?; done
 	for domain in mujoco metaworld atari; do \

@@ -14,9 +14,10 @@ from torch.nn import functional as F
 
 
 def fits_onednn(x: Tensor) -> bool:
-    """Whether oneDNN multiplies `x`: float32 on a CPU with AVX-512, outside of autocast."""
+    """Whether oneDNN multiplies `x`: float32 on a CPU with AVX-512, not autocast nor compiled."""
     return (
-        x.device.type == "cpu"
+        not torch.compiler.is_compiling()
+        and x.device.type == "cpu"
         and x.dtype == torch.float32
         and x.numel() > 0
         and not torch.is_autocast_enabled("cpu")

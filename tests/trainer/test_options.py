@@ -2,6 +2,7 @@
 
 import copy
 import csv
+import shutil
 import signal
 import subprocess
 import sys
@@ -114,3 +115,21 @@ def test_a_run_that_is_killed_gives_the_same_losses(dataset, tmp_path):
     expected = weights(tmp_path / "whole" / "jat")
     for name, value in weights(tmp_path / "artifacts" / "jat").items():
         assert torch.equal(value, expected[name]), name
+
+
+@pytest.mark.skipif(shutil.which("g++") is None, reason="there is no C++ compiler")
+def test_compiled_blocks_give_the_same_weights(dataset):
+    plain = weights(train(dataset, "plain/jat", EVALUATED, steps=1))
+    output = train(dataset, "fast/jat", EVALUATED, steps=1, compile=True)
+    assert weights(output).keys() == plain.keys()
+    for name, value in weights(output).items():
+        torch.testing.assert_close(value, plain[name], rtol=1e-4, atol=1e-5)
+
+
+def test_no_compiler_is_one_line(monkeypatch, dataset):
+    def fail(*_):
+        raise RuntimeError("No working C++ compiler found\nand more")
+
+    monkeypatch.setattr(torch, "compile", lambda function: fail)
+    with pytest.raises(UserError, match=r"jat\.compile.*No working C\+\+ compiler found"):
+        train(dataset, "fast/jat", EVALUATED, steps=1, compile=True)
