@@ -33,7 +33,7 @@ from pipeline.types import Episode, Policy, Task, resolve
 WEAK = ("weak", "failed")
 """Verdicts of the gate on experts that are left out unless ``keep_weak`` is set."""
 SKIPPED = "its expert is too weak"
-TABLE_STEPS = 1024
+TABLE_STEPS = 256
 """Steps that are turned into rows together (one episode at least)."""
 
 

@@ -102,9 +102,10 @@ class Network(nn.Module):
     def forward(self, observations: Tensor) -> tuple[Tensor, Tensor | None]:
         """(n, ...) -> logits (n, actions) and None, or means and deviations, both (n, actions)."""
         a = self.architecture
-        x = (observations.float() - a.subtract) / a.divide
+        # In place: with images, memory for each step of this costs more than the network.
+        x = observations.to(torch.float32, copy=True).sub_(a.subtract).div_(a.divide)
         if a.normalised:
-            x = ((x - self.mean) / torch.sqrt(self.variance + EPSILON)).clamp(-CLIP, CLIP)
+            x.sub_(self.mean).div_(torch.sqrt(self.variance + EPSILON)).clamp_(-CLIP, CLIP)
         x = self.head(self.layers(self.convolutions(x).flatten(1)))
         if a.discrete:
             return x, None

@@ -1,7 +1,8 @@
-"""The collect stage with a random policy in place of the experts, as a program to kill."""
+"""The collect stage with a random policy in place of the experts, as a program."""
 
 import dataclasses
 import importlib
+import os
 
 from dataset_builder import collect
 from pipeline.domains import RL_DOMAINS
@@ -10,6 +11,6 @@ from pipeline.stage import run_stage
 if __name__ == "__main__":
     for name in RL_DOMAINS:
         module = importlib.import_module(f"pipeline.domains.{name}")
-        policy = "random_policy:load"
+        policy = f"random_policy:{os.environ.get('POLICY', 'load')}"
         module.DOMAIN = dataclasses.replace(module.DOMAIN, policy=policy)
     run_stage(collect.main, "Collect with a random policy.", collect.add_arguments)

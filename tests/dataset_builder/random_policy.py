@@ -1,5 +1,8 @@
 """A policy that needs no expert, for collecting in tests."""
 
+import os
+import signal
+import time
 from pathlib import Path
 
 import numpy as np
@@ -44,9 +47,56 @@ class Quitter(RandomPolicy):
         return super().act(observations, ids, started, rewards)
 
 
+class Mortal(RandomPolicy):
+    """Kills its process in the middle of the first shard that any process plays."""
+
+    def __init__(self, seed: int, folder: Path) -> None:
+        super().__init__(seed)
+        self._mark, self._steps = folder / "died", 0
+
+    def act(
+        self, observations: Observations, ids: np.ndarray, started: np.ndarray, rewards: np.ndarray
+    ) -> np.ndarray:
+        self._steps += 1
+        if self._steps == 5 and not self._mark.exists():
+            self._mark.touch()
+            os.kill(os.getpid(), signal.SIGKILL)
+        return super().act(observations, ids, started, rewards)
+
+
+class Located(RandomPolicy):
+    """Counts the shards of each Ray node; the ``doomed`` one never ends its second."""
+
+    def __init__(self, seed: int, folder: Path) -> None:
+        super().__init__(seed)
+        self._folder = folder
+
+    def bind(self, envs: VectorEnv) -> None:
+        import ray
+
+        super().bind(envs)
+        node = ray.get_runtime_context().get_node_id()
+        with (self._folder / f"node-{node}").open("a") as shards:
+            shards.write("x")
+        while len(list(self._folder.glob("node-*"))) < 2 or self._is_stuck(node):
+            time.sleep(0.01)
+
+    def _is_stuck(self, node: str) -> bool:
+        mine = (self._folder / f"node-{node}").read_text()
+        return node == (self._folder / "doomed").read_text() and len(mine) == 2
+
+
 def load(task: Task, folder: Path, seed: int, threads: int) -> RandomPolicy:
     return RandomPolicy(seed)
 
 
 def load_quitter(task: Task, folder: Path, seed: int, threads: int) -> RandomPolicy:
     return Quitter(seed)
+
+
+def load_mortal(task: Task, folder: Path, seed: int, threads: int) -> RandomPolicy:
+    return Mortal(seed, folder)
+
+
+def load_located(task: Task, folder: Path, seed: int, threads: int) -> RandomPolicy:
+    return Located(seed, folder)

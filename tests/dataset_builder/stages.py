@@ -35,9 +35,9 @@ def play_at_random(monkeypatch: Any, policy: str = "random_policy:load") -> None
         monkeypatch.setattr(f"pipeline.domains.{name}.DOMAIN", domain)
 
 
-def run_collect(name: str, seed: int = 3, **more: Any) -> dict[str, Any]:
+def run_collect(name: str, seed: int = 3, workers: int = 1, **more: Any) -> dict[str, Any]:
     """Run the stage for one domain; returns task -> manifest."""
-    parameters = settings(name, **more) | {"seed": seed}
+    parameters = settings(name, **more) | {"seed": seed, "workers": workers}
     collect.main(Params.model_validate(parameters), Namespace(domain=name))
     return {
         path.parent.name: read_json(path)

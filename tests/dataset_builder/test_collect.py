@@ -1,19 +1,12 @@
-import os
-import random
-import signal
-import subprocess
-import sys
-import time
 from itertools import accumulate
 from pathlib import Path
 
 import numpy as np
 import pytest
-import yaml
 from hypothesis import given
 from hypothesis import settings as examples
 from hypothesis import strategies as st
-from stages import contents, play_at_random, run_collect, settings
+from stages import contents, play_at_random, run_collect
 
 from dataset_builder.collect import shard_slots
 from pipeline.errors import UserError
@@ -21,8 +14,6 @@ from pipeline.settings import Collect
 from pipeline.shards import read_rows
 from pipeline.stage import read_json, write_json
 
-PROGRAM = Path(__file__).with_name("collect_random.py")
-ROOT = Path(__file__).parents[2]
 PENDULUM = Path("artifacts/episodes/mujoco/mujoco-pendulum")
 EXPERT = Path("artifacts/experts/mujoco/mujoco-pendulum/score.json")
 
@@ -37,16 +28,6 @@ def project(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
 
 def rows_of(folder: Path) -> list[dict]:
     return [row for path in sorted(folder.glob("*.parquet")) for row in read_rows(path)]
-
-
-def start(folder: Path, workers: int, budget: dict) -> subprocess.Popen:
-    """The stage as a program of its own in ``folder``."""
-    folder.mkdir(exist_ok=True)
-    parameters = settings("mujoco", collect=budget) | {"workers": workers}
-    (folder / "params.yaml").write_text(yaml.safe_dump(parameters))
-    command = [sys.executable, str(PROGRAM), "--domain", "mujoco"]
-    environment = {**os.environ, "PYTHONPATH": str(ROOT)}
-    return subprocess.Popen(command, cwd=folder, env=environment, stderr=subprocess.DEVNULL)
 
 
 @examples(deadline=None)
@@ -174,29 +155,3 @@ def test_every_domain_is_collected(name: str) -> None:
     (manifest,) = run_collect(name, collect=budget).values()
     assert manifest["totals"]["rows"] == 2
     assert manifest["totals"]["bytes"] > 0
-
-
-def test_the_number_of_workers_changes_no_byte(project: Path) -> None:
-    budget = {"episodes": 60, "slots": 3, "episodes_per_slot": 2}
-    for workers in (1, 2):
-        assert start(project / str(workers), workers, budget).wait() == 0
-    one = contents(project / "1/artifacts") | contents(project / "1/metrics")
-    assert one == contents(project / "2/artifacts") | contents(project / "2/metrics")
-
-
-def test_killed_at_any_moment_and_run_again_it_ends_the_same(project: Path) -> None:
-    budget = {"episodes": 240, "slots": 3, "episodes_per_slot": 4}
-    assert start(project / "whole", 1, budget).wait() == 0
-    expected = contents(project / "whole/artifacts")
-    rng, killed, folder = random.Random(0), 0, project / "killed" / PENDULUM
-    for moment in (1, 8, 17, 30):
-        process = start(project / "killed", 1, budget)
-        while process.poll() is None and len(list(folder.glob("*"))) < moment:
-            time.sleep(0.001)
-        time.sleep(rng.random() * 0.02)
-        process.send_signal(signal.SIGKILL)
-        killed += process.wait() == -signal.SIGKILL
-        assert not (folder / "manifest.json").exists()
-    assert killed == 4
-    assert start(project / "killed", 1, budget).wait() == 0
-    assert contents(project / "killed/artifacts") == expected
