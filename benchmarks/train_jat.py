@@ -153,7 +153,8 @@ def difference(ours: JatModel, theirs: JatModel, mixture: Mixture, device: str) 
     worst = 0.0
     for domain in mixture.plans:
         batch = mixture.batch(domain, device)
-        outputs = [model(**batch, return_predictions=True) for model in (ours, theirs)]
+        inputs: dict[str, Any] = {**batch, "return_predictions": True}
+        outputs = [model.forward(**inputs) for model in (ours, theirs)]
         for name in outputs[0].keys() & outputs[1].keys():
             a, b = (output[name].float() for output in outputs)
             finite = a.isfinite()  # actions that a task does not have are at -inf

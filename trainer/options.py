@@ -41,8 +41,8 @@ def make_options(params: Params, work: Path) -> TrainingArguments:
         remove_unused_columns=False,
         dataloader_pin_memory=cuda,
         dataloader_num_workers=min(params.workers, 8) if cuda else 0,
-        gradient_checkpointing=settings.gradient_checkpointing,
-        gradient_checkpointing_kwargs={"use_reentrant": False},
+        activation_checkpointing=settings.gradient_checkpointing,
+        activation_checkpointing_kwargs={"use_reentrant": False},
         # A micro-batch uses the encoders and heads of one domain.
         ddp_find_unused_parameters=True,
     )

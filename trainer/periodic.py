@@ -60,7 +60,7 @@ class PeriodicEvaluation(TrainerCallback):
         model, seed = self._parts.model, self._params.seed
         model.eval()
         scores = {}
-        with torch.random.fork_rng():
+        with torch.random.fork_rng(devices=[]):  # nothing is drawn on a device
             for task in tasks:
                 spec = self._parts.specs[task]
                 sample = spec.domain in self._settings.sample

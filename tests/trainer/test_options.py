@@ -83,12 +83,14 @@ def test_two_processes_train_as_one_with_twice_the_batch(dataset, tmp_path):
     for processes in (1, 2):
         folder = tmp_path / str(processes)
         folder.mkdir()
-        params = write_params(
-            folder, accumulation=2 // processes, steps=4, log_every=1, save_every=9
-        )
+        jat = {"steps": 4, "log_every": 1, "save_every": 9, "evaluate_every": 4}
+        params = write_params(folder, accumulation=2 // processes, evaluate_episodes=1, **jat)
         done = launch(params, *common, cwd=folder, processes=processes)
         assert done.returncode == 0, done.stderr
-        curves.append(read_curve(folder / "artifacts" / "jat" / "curve.csv"))
+        output = folder / "artifacts" / "jat"
+        curves.append(read_curve(output / "curve.csv"))
+        rows = csv.DictReader((output / "eval_curve.csv").read_text().splitlines())
+        assert [row["task"] for row in rows] == EVALUATED
     assert len(curves[0]) == 4
     np.testing.assert_allclose(*curves, rtol=1e-4, atol=1e-6, equal_nan=True)
 
@@ -119,8 +121,9 @@ def test_a_run_that_is_killed_gives_the_same_losses(dataset, tmp_path):
 
 @pytest.mark.skipif(shutil.which("g++") is None, reason="there is no C++ compiler")
 def test_compiled_blocks_give_the_same_weights(dataset):
-    plain = weights(train(dataset, "plain/jat", EVALUATED, steps=1))
-    output = train(dataset, "fast/jat", EVALUATED, steps=1, compile=True)
+    tasks = ["mujoco-pendulum"]
+    plain = weights(train(dataset, "plain/jat", tasks, steps=1))
+    output = train(dataset, "fast/jat", tasks, steps=1, compile=True)
     assert weights(output).keys() == plain.keys()
     for name, value in weights(output).items():
         torch.testing.assert_close(value, plain[name], rtol=1e-4, atol=1e-5)
