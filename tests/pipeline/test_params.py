@@ -192,5 +192,7 @@ def test_every_shipped_recipe_is_accepted(path: Path, tmp_path: Path) -> None:
         for task in trained[:2]:
             recipe = {**domain.recipe(get_task(task)), **expert.recipe_of(task)}
             steps = expert.steps_of(task)
-            config = make_config(Training(task, steps, expert.envs_of(task), recipe, {}, 0, tmp_path))
+            config = make_config(
+                Training(task, steps, expert.envs_of(task), recipe, {}, 0, tmp_path)
+            )
             assert config.train_for_env_steps == steps
