@@ -69,7 +69,7 @@ def kappa_variants(values: Sequence[float]) -> list[Variant]:
             raise UserError(f"--values: κ = {value:g} is not between 0 and 1")
     return [
         Variant(
-            f"κ = {value:g}",
+            f"kappa {value:g}",
             {"model": {"observation_loss_coef": value, "action_loss_coef": 1 - value}},
         )
         for value in values
@@ -158,8 +158,7 @@ def one_run(
     arguments: argparse.Namespace,
 ) -> Run:
     """Train and evaluate one model, unless that is done."""
-    name = "".join(c if c.isalnum() or c in ".-" else "-" for c in variant.name)
-    place = folder / f"{name}-seed{params.seed}"
+    place = folder / f"{variant.name.replace(' ', '-')}-seed{params.seed}"
     run.train(params, arguments.dataset, tasks, place / "jat")
     results = evaluate.play_and_read(
         params,
