@@ -211,7 +211,7 @@ def measure(profile: str, device: str, precision: str, rows: int, rounds: int) -
     params = read_profile(profile, rows)
     with tempfile.TemporaryDirectory() as folder, chdir(folder):
         mixture = make_mixture(params)
-        ours = mixture.model.to(device).train()  # pyright: ignore[reportCallIssue]
+        ours = mixture.model.to(device).train()  # pyright: ignore
         models = {"ours": ours, "eager": with_eager_transformer(ours)}
         worst = difference(ours, models["eager"], mixture, device)
         if worst > TOLERANCE:
