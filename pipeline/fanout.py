@@ -157,7 +157,8 @@ def start_ray(workers: int) -> None:
         "runtime_env": {"env_vars": {"OMP_NUM_THREADS": "1", "MKL_NUM_THREADS": "1"}},
     }
     if not address:
-        settings |= {"num_cpus": workers, "include_dashboard": False}
+        # "local": without it Ray joins whichever cluster was started on this machine before.
+        settings |= {"address": "local", "num_cpus": workers, "include_dashboard": False}
     for attempt in range(START_ATTEMPTS):
         try:
             ray.init(**settings)
