@@ -15,6 +15,7 @@ import datasets
 import gymnasium
 import numpy as np
 from datasets import Features, Sequence, Value
+from PIL import Image
 
 from pipeline.types import Policy, Task
 
@@ -77,18 +78,26 @@ def make_env(task: Task) -> Any:
             import metaworld  # noqa: F401  registers its environments
 
             return gymnasium.make(
-                "Meta-World/MT1", env_name=task.gymnasium_id, max_episode_steps=100
+                "Meta-World/MT1",
+                env_name=task.gymnasium_id,
+                max_episode_steps=100,
+                disable_env_checker=True,
             )
         if task.domain == "atari":
             import ale_py
 
             gymnasium.register_envs(ale_py)
-            game = gymnasium.make(task.gymnasium_id, frameskip=1, repeat_action_probability=0.0)
+            game = gymnasium.make(
+                task.gymnasium_id,
+                frameskip=1,
+                repeat_action_probability=0.0,
+                disable_env_checker=True,
+            )
             game = gymnasium.wrappers.AtariPreprocessing(game, frame_skip=4)
             return gymnasium.wrappers.FrameStackObservation(game, 4)
         if task.domain == "babyai":
             import minigrid  # noqa: F401  registers its levels
-        return gymnasium.make(task.gymnasium_id)
+        return gymnasium.make(task.gymnasium_id, disable_env_checker=True)
 
 
 def player(task: Task, env: Any, policy: Policy | None) -> Callable[[Any, float], Any]:
@@ -120,7 +129,8 @@ def keep(domain: str, rows: Rows, observation: Any, action: Any) -> None:
         rows["text_observations"][-1].append(observation["mission"])
         rows["discrete_observations"][-1].append(symbols)
     elif domain == "atari":
-        rows["image_observations"][-1].append(np.moveaxis(np.asarray(observation), 0, -1))
+        stack = np.ascontiguousarray(np.moveaxis(observation, 0, -1))
+        rows["image_observations"][-1].append(Image.fromarray(stack))  # RGBA
     else:
         rows["continuous_observations"][-1].append(observation.astype(np.float32).tolist())
         rows["continuous_actions"][-1].append(action.tolist())

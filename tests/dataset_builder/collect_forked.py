@@ -29,6 +29,7 @@ from pipeline.params import Params
 from pipeline.types import Observations, Step, Task
 
 KILLS = 20
+ENDED = os.WEXITED | os.WNOHANG | os.WNOWAIT
 WIDTH, LENGTH = 4096, 50
 """Of an observation and of an episode, for memory: 0.8 MB an episode."""
 
@@ -102,15 +103,16 @@ def at_writing(method: str, after: bool) -> None:
 def at_moments() -> dict[str, int]:
     """Killed at random moments, each run going on where the last one was stopped."""
     budget = {"episodes": 360, "slots": 3, "episodes_per_slot": 2}
-    start = time.monotonic()
     wait(fork("whole", budget))
-    shard = (time.monotonic() - start) / 60
-    rng, kills, made = random.Random(0), 0, files("killed")
+    rng, kills, made = random.Random(0), 0, 0
     for _ in range(KILLS):
         pid = fork("killed", budget)
-        while files("killed") <= made:  # each run gets somewhere, however slow the machine is
+        # Of 120 files; counted, so that a run gets somewhere however slow the machine is.
+        enough = made + rng.randint(1, 4)
+        while made < enough and os.waitid(os.P_PID, pid, ENDED) is None:
             time.sleep(0.001)
-        time.sleep(rng.uniform(0, 2 * shard))
+            made = files("killed")
+        time.sleep(rng.uniform(0, 0.02))
         os.kill(pid, signal.SIGKILL)
         kills += wait(pid)
         made = files("killed")

@@ -65,7 +65,10 @@ class Mortal(RandomPolicy):
 
 
 class Located(RandomPolicy):
-    """Counts the shards of each Ray node; the ``doomed`` one never ends its second."""
+    """Counts the shards of each of two Ray nodes; the ``doomed`` one never ends its second.
+
+    The other one does not begin its second before, so that both have work to share.
+    """
 
     def __init__(self, seed: int, folder: Path) -> None:
         super().__init__(seed)
@@ -78,12 +81,15 @@ class Located(RandomPolicy):
         node = ray.get_runtime_context().get_node_id()
         with (self._folder / f"node-{node}").open("a") as shards:
             shards.write("x")
-        while len(list(self._folder.glob("node-*"))) < 2 or self._is_stuck(node):
+        while not self._may_play(node):
             time.sleep(0.01)
 
-    def _is_stuck(self, node: str) -> bool:
-        mine = (self._folder / f"node-{node}").read_text()
-        return node == (self._folder / "doomed").read_text() and len(mine) == 2
+    def _may_play(self, node: str) -> bool:
+        begun = {path.name: path.stat().st_size for path in self._folder.glob("node-*")}
+        if len(begun) < 2 or begun[f"node-{node}"] == 1:
+            return len(begun) == 2
+        doomed = (self._folder / "doomed").read_text()
+        return node != doomed and begun[f"node-{doomed}"] == 2
 
 
 def load(task: Task, folder: Path, seed: int, threads: int) -> RandomPolicy:

@@ -92,6 +92,7 @@ def test_two_nodes_share_the_work_and_one_may_die(
     monkeypatch.chdir(project / "cluster")
     play_at_random(monkeypatch, "random_policy:load_located")
     marks = EXPERT.resolve()
+    monkeypatch.setenv("PYTHONPATH", f"{HERE}{os.pathsep}{HERE.parents[1]}")
     cluster = Cluster(
         initialize_head=True, head_node_args={"num_cpus": 1, "include_dashboard": False}
     )
