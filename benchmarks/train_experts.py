@@ -18,7 +18,7 @@ import json
 import os
 import tempfile
 import time
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass
 from itertools import count
@@ -45,17 +45,21 @@ from pipeline.stage import exit_with_one_line
 from pipeline.tasks import get_task
 
 TASKS = ("mujoco-halfcheetah", "mujoco-hopper", "atari-pong")
-STEPS = {"mujoco": 80_000, "atari": 8_000}
+STEPS = {"mujoco": 60_000, "atari": 6_000}
 """Agent steps of one run: some seconds."""
 ENVS = {"mujoco": 64, "atari": 8}
 """Of both sides, as many as Sample Factory's examples have."""
-SETTINGS: dict[str, dict[str, Any]] = {
-    "serial": {},
-    "serial, bfloat16": {"encoder_precision": "bfloat16"},
-    "asynchronous": {"serial_mode": False, "async_rl": True},
+THEIRS, DEFAULT = "Sample Factory over Gymnasium", "ours, serial (the default)"
+ASYNCHRONOUS = {"serial_mode": False, "async_rl": True}
+SETTINGS: dict[str, dict[str, dict[str, Any]]] = {
+    "mujoco": {DEFAULT: {}, "ours, asynchronous": ASYNCHRONOUS},
+    "atari": {
+        DEFAULT: {},
+        "ours, serial, bfloat16": {"encoder_precision": "bfloat16"},
+        "ours, asynchronous": ASYNCHRONOUS,
+    },
 }
-"""Ways to train that this project offers."""
-DEFAULT = {"mujoco": "serial", "atari": "serial"}
+"""Domain -> ways in which this project can train."""
 
 
 @dataclass
@@ -163,30 +167,31 @@ class Bench:
     def run(self, repeats: int) -> dict[str, Any]:
         """All measurements of the task; runs of the sides alternate, and medians are taken."""
         folders = (self.folder / f"{self.task}-{number}" for number in count())
-        theirs, ours = [], {name: [] for name in SETTINGS}
+        clocks: dict[str, list[Clock]] = {}
         for _ in range(repeats):
-            theirs.append(self.theirs(next(folders)))
-            for name, settings in SETTINGS.items():
-                if self.domain == "atari" or "encoder_precision" not in settings:
-                    ours[name].append(self.ours(settings, next(folders)))
-        rates = {
-            name: median(clock.rate for clock in clocks) for name, clocks in ours.items() if clocks
+            clocks.setdefault(THEIRS, []).append(self.theirs(next(folders)))
+            for name, settings in SETTINGS[self.domain].items():
+                clocks.setdefault(name, []).append(self.ours(settings, next(folders)))
+        sides = {name: summary(runs) for name, runs in clocks.items()}
+        theirs, ours = sides[THEIRS], sides[DEFAULT]
+        sampling = {
+            "theirs": self.theirs(next(folders), learn=False).rate,
+            "ours": self.ours(SETTINGS[self.domain][DEFAULT], next(folders), learn=False).rate,
         }
-        default = DEFAULT[self.domain]
-        learner_seconds = median(clock.learner_seconds for clock in ours[default])
-        base = median(clock.rate for clock in theirs)
         return {
             "task": self.task,
-            "theirs": base,
-            "ours": rates,
-            "default": default,
-            "ratio": rates[default] / base,
-            "learner_share": learner_seconds * rates[default],
-            "bound": 1 / learner_seconds,
-            "their_learner_share": median(clock.learner_seconds for clock in theirs) * base,
-            "sampling": self.ours(SETTINGS[default], next(folders), learn=False).rate,
-            "their_sampling": self.theirs(next(folders), learn=False).rate,
+            "sides": sides,
+            "ratio": ours["rate"] / theirs["rate"],
+            "core_ratio": ours["core_rate"] / theirs["core_rate"],
+            "sampling": sampling,
+            "bound": 1 / ours["learner_seconds"],
         }
+
+
+def summary(runs: Sequence[Clock]) -> dict[str, float]:
+    """Medians over the runs of one side."""
+    names = ("rate", "core_rate", "learner_seconds")
+    return {name: median(getattr(run, name) for run in runs) for name in names}
 
 
 @contextmanager
@@ -218,20 +223,20 @@ def their_learner(learn: bool) -> Iterator[None]:
 
 def show(result: dict[str, Any]) -> None:
     """Print the measurements of one task."""
-    print(f"{result['task']} (agent steps a second)")
-    print(f"  Sample Factory over Gymnasium  {result['theirs']:9.0f}")
-    for name, rate in result["ours"].items():
-        mark = "  (the default)" if name == result["default"] else ""
-        print(f"  ours, {name:24} {rate:9.0f}  ratio {rate / result['theirs']:.2f}{mark}")
+    sides = result["sides"]
+    theirs, sampling = sides[THEIRS], result["sampling"]
+    print(f"{result['task']}: agent steps a second, and a core-second")
+    for name, side in sides.items():
+        print(
+            f"  {name:40} {side['rate']:8.0f} {side['core_rate']:8.0f}   ratios "
+            f"{side['rate'] / theirs['rate']:.2f} {side['core_rate'] / theirs['core_rate']:.2f}"
+            f"   learner {side['learner_seconds'] * side['rate']:.0%} of the time"
+        )
     print(
-        f"  the learner takes {result['learner_share']:.0%} of our time and "
-        f"{result['their_learner_share']:.0%} of theirs; sampling without learning: "
-        f"{result['sampling']:.0f} against {result['their_sampling']:.0f}, ratio "
-        f"{result['sampling'] / result['their_sampling']:.2f}"
-    )
-    print(
-        f"  with sampling at no cost ours would train at {result['bound']:.0f}, ratio "
-        f"{result['bound'] / result['theirs']:.2f}"
+        f"  sampling without learning: {sampling['ours']:.0f} against {sampling['theirs']:.0f}, "
+        f"ratio {sampling['ours'] / sampling['theirs']:.2f}; with sampling at no cost ours would "
+        f"train at {result['bound']:.0f}, ratio {result['bound'] / theirs['rate']:.2f}",
+        flush=True,
     )
 
 
