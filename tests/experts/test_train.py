@@ -104,11 +104,11 @@ def test_an_unchanged_expert_is_left_alone_and_a_changed_one_is_made_anew(projec
     assert load_policy(get_task(unit.task), unit.folder, 0).name.endswith("argmax")
     assert weights.stat().st_mtime_ns == before
 
-    recipe = {**SMALL["mujoco"]["expert"]["recipe"], "learning_rate": 0.001}
+    recipe = {**SMALL["mujoco"]["expert"]["recipe"], "learning_rate": 0.002}
     (changed,) = plan(project(mujoco__expert__recipe=recipe), "mujoco")
     make_expert(changed)
     assert weights.stat().st_mtime_ns != before
-    assert read_json(changed.folder / "config.json")["recipe"]["learning_rate"] == 0.001
+    assert read_json(changed.folder / "config.json")["recipe"]["learning_rate"] == 0.002
 
 
 @pytest.mark.parametrize(("domain", "kind"), [("metaworld", "scripted"), ("babyai", "bot")])
