@@ -12,9 +12,9 @@ from signal_slot.signal_slot import EventLoop, EventLoopObject, Timer
 
 from pipeline.errors import UserError
 
-STALL_SECONDS = 600
-"""A run that learns nothing for this long is given up. One batch of the published scale takes over
-a minute of a free core on Atari, and several on a busy one."""
+STALL_SECONDS = 240
+"""A run that learns nothing for this long is given up: it ends in under five minutes. One batch of the
+published scale takes over a minute of a free core on Atari."""
 CHECK_SECONDS = 10
 
 
