@@ -13,8 +13,8 @@ from signal_slot.signal_slot import EventLoop, EventLoopObject, Timer
 from pipeline.errors import UserError
 
 STALL_SECONDS = 240
-"""A run that learns nothing for this long is given up: it ends in under five minutes. One batch of the
-published scale takes over a minute of a free core on Atari."""
+"""A run that learns nothing for this long is given up, which ends it in under five minutes. One
+batch of the published scale takes over a minute of a free core on Atari."""
 CHECK_SECONDS = 10
 
 
