@@ -49,6 +49,8 @@ lint: setup
 bench: setup
 	python -m benchmarks.babyai_bot
 	python -m benchmarks.train_experts
+	python -m benchmarks.collect
+	python -m benchmarks.collect --memory
 	python -m benchmarks.corpus_rates
 	python -m benchmarks.jat_speed
 	python -m benchmarks.train_jat

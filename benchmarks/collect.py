@@ -45,7 +45,7 @@ from pipeline.tasks import get_task
 from pipeline.types import Task
 
 TASKS = {
-    "mujoco": ["mujoco-pendulum", "mujoco-reacher", "mujoco-halfcheetah", "mujoco-ant"],
+    "mujoco": ["mujoco-reacher", "mujoco-halfcheetah", "mujoco-ant"],
     "metaworld": ["metaworld-reach"],
     "babyai": ["babyai-go-to-obj", "babyai-go-to-local", "babyai-pickup-dist"],
     "atari": ["atari-pong"],
@@ -195,13 +195,13 @@ def measure(task: Task, experts: Path | None, rounds: int, scale: float) -> dict
             ),
         )
         collected(unit)
-        policy = None
+        policy, env, theirs = None, published.make_env(task), folder / "theirs.parquet"
         if task.domain != "babyai":
             policy = collect.load_policy(job.policy, task, job.policy_folder, SEED)
         sides = {
             "collect": lambda: collected(unit),
             "unwritten": lambda: unwritten(unit),
-            "published": lambda: published.collect(task, policy, budget // 10, folder / "theirs"),
+            "published": lambda: published.collect(task, env, policy, budget // 10, theirs),
         }
         if task.domain != "babyai":
             actions = recorded_actions(unit)
@@ -210,6 +210,7 @@ def measure(task: Task, experts: Path | None, rounds: int, scale: float) -> dict
         for _ in range(rounds):
             for side, work in sides.items():
                 rates.setdefault(side, []).append(timed(work))
+        env.close()
     return summary(rates)
 
 

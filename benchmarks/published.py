@@ -38,18 +38,16 @@ Rows = dict[str, list[list[Any]]]
 """Column -> episodes -> steps."""
 
 
-def collect(task: Task, policy: Policy | None, steps: int, path: Path) -> int:
-    """Play and write at least ``steps`` steps, the last episode cut; returns how many.
+def collect(task: Task, env: Any, policy: Policy | None, steps: int, path: Path) -> int:
+    """Play ``steps`` steps in ``env``, the last episode cut, and write them; returns how many.
 
     In BabyAI the bot of the minigrid package plays, and ``policy`` is ``None``.
     """
     features = Features({**FEATURES[task.domain], "rewards": REWARDS})
     rows: Rows = {name: [] for name in features}
-    env = make_env(task)
     with redirect_stdout(None):  # minigrid's generator prints its rejected attempts
         while (left := steps - sum(len(episode) for episode in rows["rewards"])) > 0:
             play_episode(task, env, policy, left, rows)
-    env.close()
     datasets.disable_progress_bars()
     datasets.Dataset.from_dict(rows, features=features).to_parquet(path)
     return steps
