@@ -1,48 +1,49 @@
 """How fast episodes are collected: against the published way, and against what is possible.
 
-In each round, one after the other: the collection as its stage does it (one worker: one thread
-steps EnvPool, another acts and cuts episodes, a third compresses); the same without writing; the
-environment alone, EnvPool with as many slots and threads, in a bare loop that repeats the actions
-just collected; and the published way (``benchmarks.published``) with the same policy. Ratios are
-medians over the rounds. "per core-second" counts processor time in place of time that passes: it
-does not reward the use of a second core, and a busy machine hardly changes it.
+In each round, one after the other: the collection as its stage does it with ``--workers``
+processes, each making a shard (one thread steps EnvPool, another acts and cuts episodes, a third
+compresses); the environment alone, EnvPool with all slots of these shards and a thread for each
+process, in a bare loop that repeats the actions just collected; and the published way
+(``benchmarks.published``), one process, with the same expert: in Sample Factory's network, as the
+published data was made, and in ours, which costs less a call. Ratios are medians over the rounds.
+"per core-second" counts processor time in place of time that passes: it does not reward the use of
+a second core, and a busy machine hardly changes it.
 
 The policy is the expert in ``--experts``, where it has one of the task, else an untrained network
-of the domain's recipe. BabyAI is played by our bot, and by minigrid's the published way.
+of the domain's recipe. BabyAI is played by our bot, and by minigrid's the published way; no
+environment is measured alone there, since the levels are minigrid's own.
 
     python -m benchmarks.collect --domain mujoco --json
     python -m benchmarks.collect --domain metaworld --memory
 """
 
 import argparse
-import hashlib
 import json
 import multiprocessing
+import os
 import resource
 import tempfile
 import time
 from collections.abc import Callable
+from concurrent.futures import Executor, ProcessPoolExecutor
 from dataclasses import dataclass, replace
-from functools import partial
 from pathlib import Path
-from statistics import median
+from statistics import geometric_mean, median
 from typing import Any
 
 import numpy as np
 import torch
 
 from benchmarks import published
+from benchmarks.sample_factory_policy import SampleFactoryPolicy
+from benchmarks.untrained import SEED, make_job
 from dataset_builder import collect
-from experts.network import CONVOLUTIONS, Architecture, Network, save
-from pipeline import schema
 from pipeline.domains import RL_DOMAINS, get_domain
-from pipeline.rollout import rollout
-from pipeline.seeds import env_seeds, sequence
-from pipeline.settings import Collect
+from pipeline.seeds import env_seeds
 from pipeline.shards import read_rows
-from pipeline.stage import read_json, write_json
+from pipeline.stage import read_json
 from pipeline.tasks import get_task
-from pipeline.types import Task
+from pipeline.types import Policy, Task
 
 TASKS = {
     "mujoco": ["mujoco-reacher", "mujoco-halfcheetah", "mujoco-ant"],
@@ -50,10 +51,10 @@ TASKS = {
     "babyai": ["babyai-go-to-obj", "babyai-go-to-local", "babyai-pickup-dist"],
     "atari": ["atari-pong"],
 }
-SLOTS = {"mujoco": 256, "metaworld": 64, "babyai": 50, "atari": 32}
-STEPS = {"mujoco": 100_000, "metaworld": 12_800, "babyai": 6_000, "atari": 10_000}
-"""About as many are collected in a round; a tenth of them the published way."""
-SEED = 0
+SLOTS = {"mujoco": 128, "metaworld": 32, "babyai": 50, "atari": 16}
+"""Of a shard."""
+STEPS = {"mujoco": 100_000, "metaworld": 48_000, "babyai": 6_000, "atari": 10_000}
+"""About as many are collected for a shard; a tenth of them the published way."""
 
 
 @dataclass(frozen=True)
@@ -72,72 +73,22 @@ def timed(work: Callable[[], int]) -> Rate:
     return Rate(steps, time.perf_counter() - wall, time.process_time() - core)
 
 
-def make_job(task: Task, experts: Path | None, folder: Path, per_slot: int) -> collect.Job:
-    """The collection of one task into ``folder``."""
-    domain = get_domain(task.domain)
-    expert = folder / "expert"
-    if experts is not None and (experts / task.domain / task.id / "config.json").exists():
-        expert = experts / task.domain / task.id
-    elif domain.recipe is not None:
-        write_untrained(task, expert)
-    budget = Collect(episodes=1, slots=SLOTS[task.domain], episodes_per_slot=per_slot)
-    decides = {"seed": SEED, "env": {}}
-    return collect.Job(task, budget, decides, {}, domain.policy, expert, folder)
+def collected(workers: Executor, units: list[collect.Unit]) -> Rate:
+    """The collection of shards, each by a process of its own."""
+    started = time.perf_counter()
+    shards = list(workers.map(collected_shard, units))
+    seconds = time.perf_counter() - started
+    return Rate(sum(s.steps for s in shards), seconds, sum(s.core_seconds for s in shards))
 
 
-def write_untrained(task: Task, folder: Path) -> None:
-    """An expert's folder with a network of the domain's recipe, whose weights are random."""
-    domain = get_domain(task.domain)
-    assert domain.make_envs is not None
-    assert domain.recipe is not None
-    envs, recipe = domain.make_envs(task, [SEED]), domain.recipe(task)
-    image, discrete = domain.modality == "image", hasattr(envs.action_space, "n")
-    architecture = Architecture(
-        observation=tuple(envs.observation_space.shape),
-        actions=int(envs.action_space.n if discrete else envs.action_space.shape[0]),
-        discrete=discrete,
-        convolutions=CONVOLUTIONS[recipe["encoder_conv_architecture"]] if image else (),
-        layers=tuple(recipe.get("encoder_conv_mlp_layers", (512,)))
-        if image
-        else tuple(recipe["encoder_mlp_layers"]),
-        activation=recipe["nonlinearity"],
-        subtract=0.0,
-        divide=float(recipe.get("obs_scale", 1.0)),
-        normalised=recipe["normalize_input"],
-    )
-    envs.close()
-    with torch.random.fork_rng():
-        torch.manual_seed(int(sequence(SEED, task.id).generate_state(1)[0]))
-        weights = save(Network(architecture))
-    folder.mkdir(parents=True)
-    (folder / "model.safetensors").write_bytes(weights)
-    config = {
-        "task": task.id,
-        "kind": "network",
-        "network": architecture.to_dict(),
-        "mode": domain.expert_mode,
-        "weights_sha256": hashlib.sha256(weights).hexdigest(),
-    }
-    write_json(folder / "config.json", config)
+def collected_shard(unit: collect.Unit) -> Rate:
+    """The collection itself."""
 
+    def work() -> int:
+        collect.collect_shard(unit)
+        return read_json(unit.path.with_suffix(".json"))["steps"]
 
-def collected(unit: collect.Unit) -> int:
-    """The collection itself; returns its steps."""
-    collect.collect_shard(unit)
-    return read_json(unit.path.with_suffix(".json"))["steps"]
-
-
-def unwritten(unit: collect.Unit) -> int:
-    """The environments and the policy, without cutting rows and writing."""
-    job, domain = unit.job, get_domain(unit.job.task.domain)
-    envs, seeds = make_envs(unit), shard_seeds(unit)
-    policy = collect.load_policy(job.policy, job.task, job.policy_folder, SEED)
-    keep = partial(schema.keep_observations, domain.name)
-    quota = job.settings.episodes_per_slot
-    episodes = rollout(job.task.id, envs, policy, seeds, quota, keep=keep)
-    steps = sum(len(episode) for episode in episodes)
-    envs.close()
-    return steps
+    return timed(work)
 
 
 def shard_seeds(unit: collect.Unit) -> list[int]:
@@ -145,71 +96,81 @@ def shard_seeds(unit: collect.Unit) -> list[int]:
     return env_seeds(SEED, unit.job.task.id, "collect", unit.shard, count=unit.slots)
 
 
-def make_envs(unit: collect.Unit) -> Any:
-    """The environments of a shard."""
-    domain = get_domain(unit.job.task.domain)
+def alone(units: list[collect.Unit], actions: np.ndarray) -> Rate:
+    """A bare loop over EnvPool with ready actions (T, slots, ...); resets are no steps."""
+    domain, seeds = get_domain(units[0].job.task.domain), []
+    for unit in units:
+        seeds += shard_seeds(unit)
     make = domain.expert_envs or domain.make_envs
     assert make is not None
-    return make(unit.job.task, shard_seeds(unit), threads=1)
+    envs = make(units[0].job.task, seeds, threads=len(units))
+    pool: Any = getattr(envs, "pool")  # noqa: B009  of EnvPoolEnv, not of every VectorEnv
 
+    def work() -> int:
+        resets = ended = 0
+        pool.reset()
+        for row in actions:
+            resets += ended
+            _, _, terminated, truncated, _ = pool.step(row, pool.all_env_ids)
+            ended = int((terminated | truncated).sum())
+        return actions.shape[0] * actions.shape[1] - resets
 
-def alone(unit: collect.Unit, actions: np.ndarray) -> int:
-    """A bare loop over EnvPool with ready actions (T, slots, ...); returns its real steps."""
-    envs = make_envs(unit)
-    pool, resets, ended = envs.pool, 0, 0
-    pool.reset()
-    for row in actions:
-        resets += ended
-        _, _, terminated, truncated, _ = pool.step(row, pool.all_env_ids)
-        ended = int((terminated | truncated).sum())
+    rate = timed(work)
     envs.close()
-    return actions.shape[0] * actions.shape[1] - resets
+    return rate
 
 
-def recorded_actions(unit: collect.Unit) -> np.ndarray:
-    """(T, slots, ...): what each slot did in a shard, and one action more for each reset."""
-    continuous = get_domain(unit.job.task.domain).modality == "continuous"
+def recorded_actions(units: list[collect.Unit]) -> np.ndarray:
+    """(T, slots, ...): what each slot did in the shards, and one action more for each reset.
+
+    A slot that ended early starts over with its actions, so that all are busy to the end.
+    """
+    continuous = get_domain(units[0].job.task.domain).modality == "continuous"
     name = "continuous_actions" if continuous else "discrete_actions"
-    slots: dict[int, list[np.ndarray]] = {seed: [] for seed in shard_seeds(unit)}
-    for row in read_rows(unit.path, ["seed", "reset_index", name]):
-        slots[row["seed"]] += [row[name], row[name][:1]]
-    whole = [np.concatenate(parts) for parts in slots.values()]
-    length = min(len(actions) for actions in whole)
-    return np.stack([actions[:length] for actions in whole], axis=1)
+    whole: list[np.ndarray] = []
+    for unit in units:
+        slots: dict[int, list[np.ndarray]] = {seed: [] for seed in shard_seeds(unit)}
+        for row in read_rows(unit.path, ["seed", "reset_index", name]):
+            slots[row["seed"]] += [row[name], row[name][:1]]
+        whole += [np.concatenate(parts) for parts in slots.values()]
+    length = int(np.mean([len(actions) for actions in whole]))
+    return np.stack([np.resize(actions, (length, *actions.shape[1:])) for actions in whole], axis=1)
 
 
-def measure(task: Task, experts: Path | None, rounds: int, scale: float) -> dict[str, Any]:
+def measure(
+    task: Task, experts: Path | None, workers: Executor, rounds: int, scale: float, count: int
+) -> dict[str, Any]:
     """Rates of all sides, and the ratios."""
     budget = int(STEPS[task.domain] * scale)
     rates: dict[str, list[Rate]] = {}
     with tempfile.TemporaryDirectory() as name:
         folder = Path(name)
-        job = make_job(task, experts, folder, 1)
-        unit = collect.Unit(job, 0, SLOTS[task.domain])
-        # The first shard warms everything up, and tells how long episodes are.
-        per_slot = max(1, round(budget / collected(unit)))
-        unit = replace(
-            unit,
-            job=replace(
-                job, settings=Collect(episodes=1, slots=unit.slots, episodes_per_slot=per_slot)
-            ),
-        )
-        collected(unit)
-        policy, env, theirs = None, published.make_env(task), folder / "theirs.parquet"
-        if task.domain != "babyai":
-            policy = collect.load_policy(job.policy, task, job.policy_folder, SEED)
-        sides = {
-            "collect": lambda: collected(unit),
-            "unwritten": lambda: unwritten(unit),
-            "published": lambda: published.collect(task, env, policy, budget // 10, theirs),
-        }
-        if task.domain != "babyai":
-            actions = recorded_actions(unit)
-            sides["alone"] = lambda: alone(unit, actions)
-        sides["published"]()
+        job = make_job(task, experts, folder, SLOTS[task.domain], 1)
+        units = [collect.Unit(job, shard, SLOTS[task.domain]) for shard in range(count)]
+        # The first shards warm everything up, and tell how long episodes are.
+        steps = collected(workers, units).steps / count
+        quota = {"episodes_per_slot": max(1, round(budget / steps))}
+        settings = job.settings.model_copy(update=quota)
+        units = [replace(unit, job=replace(job, settings=settings)) for unit in units]
+        collected(workers, units)
+        env, file = published.make_env(task), folder / "published.parquet"
+
+        def one_by_one(policy: Policy | None) -> Rate:
+            return timed(lambda: published.collect(task, env, policy, budget // 10, file))
+
+        sides: dict[str, Callable[[], Rate]] = {"collect": lambda: collected(workers, units)}
+        if task.domain == "babyai":
+            sides["published"] = lambda: one_by_one(None)
+        else:
+            theirs = SampleFactoryPolicy(task, job.policy_folder)
+            ours = collect.load_policy(job.policy, task, job.policy_folder, SEED)
+            actions = recorded_actions(units)
+            sides["published"] = lambda: one_by_one(theirs)
+            sides["published, our network"] = lambda: one_by_one(ours)
+            sides["alone"] = lambda: alone(units, actions)
         for _ in range(rounds):
             for side, work in sides.items():
-                rates.setdefault(side, []).append(timed(work))
+                rates.setdefault(side, []).append(work())
         env.close()
     return summary(rates)
 
@@ -233,17 +194,17 @@ def summary(rates: dict[str, list[Rate]]) -> dict[str, Any]:
     return result
 
 
-def peak_memory(task: str, experts: Path | None, per_slot: int) -> int:
+def peak_memory(task: Task, experts: Path | None, per_slot: int) -> int:
     """Peak memory in bytes of a fresh process that collects one shard."""
     with multiprocessing.get_context("spawn").Pool(1) as pool:
         return pool.apply(_peak, (task, experts, per_slot))
 
 
-def _peak(task: str, experts: Path | None, per_slot: int) -> int:
+def _peak(task: Task, experts: Path | None, per_slot: int) -> int:
     torch.set_num_threads(1)
     with tempfile.TemporaryDirectory() as name:
-        job = make_job(get_task(task), experts, Path(name), per_slot)
-        collected(collect.Unit(job, 0, SLOTS[job.task.domain]))
+        job = make_job(task, experts, Path(name), SLOTS[task.domain], per_slot)
+        collect.collect_shard(collect.Unit(job, 0, SLOTS[job.task.domain]))
     return resource.getrusage(resource.RUSAGE_SELF).ru_maxrss * 1024
 
 
@@ -258,13 +219,22 @@ def print_rates(task: str, found: dict[str, Any]) -> None:
         print(line)
 
 
+def print_domain(domain: str, found: list[dict[str, Any]]) -> None:
+    """The geometric means over a domain's tasks."""
+    for unit in ("steps/s", "steps/core-s"):
+        for side in found[0][f"{unit} ratio"]:
+            mean = geometric_mean(task[f"{unit} ratio"][side] for task in found)
+            print(f"{domain} ({len(found)} tasks): {unit}: {mean:.2f} times {side}")
+
+
 def main() -> None:
     """Measure the domains that are asked for."""
     parser = argparse.ArgumentParser(description=(__doc__ or "").partition("\n")[0])
     parser.add_argument("--domain", choices=RL_DOMAINS, help="by default all of them")
-    parser.add_argument("--tasks", nargs="+", help="by default one or two of each domain")
+    parser.add_argument("--tasks", nargs="+", help="by default some of each domain")
     parser.add_argument("--experts", type=Path, help="folder of experts, as artifacts/experts")
-    parser.add_argument("--rounds", type=int, default=5)
+    parser.add_argument("--workers", type=int, default=os.cpu_count() or 1)
+    parser.add_argument("--rounds", type=int, default=3)
     parser.add_argument("--scale", type=float, default=1, help="of the steps of a round")
     parser.add_argument("--memory", action="store_true", help="peak memory at 10 times the data")
     parser.add_argument("--json", action="store_true", help="end with one line of JSON")
@@ -272,21 +242,37 @@ def main() -> None:
     torch.set_num_threads(1)
     domains = [arguments.domain] if arguments.domain else RL_DOMAINS
     tasks = arguments.tasks or [task for domain in domains for task in TASKS[domain]]
-    results: dict[str, Any] = {}
-    for task in tasks:
-        if arguments.memory:
-            once, often = (peak_memory(task, arguments.experts, n) for n in (1, 10))
-            results[task] = {"bytes": once, "bytes at 10 times": often, "ratio": often / once}
-            print(
-                f"{task}: peak {once / 1e6:.0f} MB, {often / 1e6:.0f} MB at 10 times the episodes"
-            )
-        else:
-            results[task] = measure(
-                get_task(task), arguments.experts, arguments.rounds, arguments.scale
-            )
-            print_rates(task, results[task])
+    compare = compare_memory if arguments.memory else compare_rates
+    results = compare(arguments, [get_task(task) for task in tasks])
     if arguments.json:
         print(json.dumps(results))
+
+
+def compare_memory(arguments: argparse.Namespace, tasks: list[Task]) -> dict[str, Any]:
+    """Peak memory of each task's collection, once and with ten times the episodes."""
+    results: dict[str, Any] = {}
+    for task in tasks:
+        once, often = (peak_memory(task, arguments.experts, n) for n in (1, 10))
+        results[task.id] = {"bytes": once, "bytes at 10 times": often, "ratio": often / once}
+        print(f"{task.id}: peak {once / 1e6:.0f} MB, {often / 1e6:.0f} MB at 10 times the episodes")
+    return results
+
+
+def compare_rates(arguments: argparse.Namespace, tasks: list[Task]) -> dict[str, Any]:
+    """Rates and ratios of each task's collection."""
+    results: dict[str, dict[str, Any]] = {}
+    count = arguments.workers
+    context = multiprocessing.get_context("spawn")
+    with ProcessPoolExecutor(count, context, torch.set_num_threads, (1,)) as workers:
+        for task in tasks:
+            results[task.id] = measure(
+                task, arguments.experts, workers, arguments.rounds, arguments.scale, count
+            )
+            print_rates(task.id, results[task.id])
+    for domain in {task.domain: None for task in tasks}:
+        found = [results[task.id] for task in tasks if task.domain == domain]
+        print_domain(domain, found)
+    return results
 
 
 if __name__ == "__main__":

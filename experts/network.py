@@ -146,7 +146,7 @@ def from_sample_factory(
         state_dependent_stddev=cfg.adaptive_stddev,
         tanh_scale=float(cfg.continuous_tanh_scale),
     )
-    network = _fill(_build(architecture), _renamed(weights, len(hidden)))
+    network = _fill(_build(architecture), renamed(weights, len(hidden)))
     if not all(bool(torch.isfinite(tensor).all()) for tensor in network.state_dict().values()):
         raise UserError("the weights are not finite")
     return network
@@ -180,7 +180,7 @@ def _last_line(error: RuntimeError) -> str:
     return str(error).splitlines()[-1].strip()
 
 
-def _renamed(weights: dict[str, Tensor], hidden: int) -> dict[str, Tensor]:
+def renamed(weights: dict[str, Tensor], hidden: int) -> dict[str, Tensor]:
     """Sample Factory's tensors under this module's names, those of the critic left out."""
     patterns = [
         (r"obs_normalizer\..*\.running_mean", "mean"),
