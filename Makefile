@@ -58,6 +58,7 @@ bench: setup
 		python -m benchmarks.rates --domain $$domain --seconds 1 || exit $$?; done
 	for domain in mujoco metaworld atari; do \
 		python -m benchmarks.training_rates --domain $$domain || exit $$?; done
+	python -m benchmarks.smoke_collect
 
 lock: setup
 	uv pip compile pyproject.toml --all-extras --python-version 3.11 --no-emit-package torch \

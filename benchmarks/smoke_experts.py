@@ -8,8 +8,6 @@ as a fresh policy, which acts in fresh environments. A line for each task that f
 """
 
 import argparse
-import json
-import sys
 import tempfile
 import time
 from collections.abc import Sequence
@@ -18,12 +16,12 @@ from typing import Any
 
 import numpy as np
 
+from benchmarks.smoke import report, try_all
 from experts.policy import load_policy
 from experts.random_scores import RandomPlay
 from experts.train import Unit, make_expert
 from pipeline.domains import get_domain
 from pipeline.errors import UserError
-from pipeline.fanout import attempt_all
 from pipeline.seeds import env_seeds
 from pipeline.stage import exit_with_one_line, read_json
 from pipeline.tasks import get_task, tasks_of
@@ -91,20 +89,10 @@ def act(task: Task, folder: Path) -> None:
 
 
 def run(tasks: Sequence[Task], steps: int, workers: int) -> dict[str, Any]:
-    """The outcome of every task: ``passed``, ``failed`` (task -> reason) and ``seconds``."""
-    start = time.monotonic()
+    """The outcome of every task (``benchmarks.smoke.try_all``)."""
     with tempfile.TemporaryDirectory() as name:
         units = [make_unit(task, steps, Path(name)) for task in tasks]
-        outcomes = attempt_all(
-            check, units, workers=workers, desc="smoke", retries=0, name=lambda unit: unit.task
-        )
-    failed = {u.task: reason for u, (ok, reason) in zip(units, outcomes, strict=True) if not ok}
-    return {
-        "tasks": len(units),
-        "passed": len(units) - len(failed),
-        "failed": failed,
-        "seconds": round(time.monotonic() - start, 1),
-    }
+        return try_all(check, units, workers, name=lambda unit: unit.task)
 
 
 def main() -> None:
@@ -123,13 +111,7 @@ def main() -> None:
     for task in tasks:
         if task.domain not in DOMAINS:
             raise UserError(f"--task {task.id}: its expert is not trained")
-    result = run(tasks, arguments.steps, arguments.workers)
-    for task, reason in result["failed"].items():
-        print(f"FAILED {task}: {reason}")
-    print(f"{result['passed']} of {result['tasks']} in {result['seconds']:.0f} s")
-    if arguments.json:
-        print(json.dumps(result))
-    sys.exit(1 if result["failed"] else 0)
+    report(run(tasks, arguments.steps, arguments.workers), arguments.json)
 
 
 if __name__ == "__main__":
