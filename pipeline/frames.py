@@ -1,6 +1,7 @@
 """Atari frames are stored once; stacks of four are rebuilt on reading."""
 
 import numpy as np
+import pyarrow as pa
 
 SIDE = 84
 FRAME_BYTES = SIDE * SIDE
@@ -30,3 +31,14 @@ def to_bytes(frames: np.ndarray) -> list[bytes]:
 def from_bytes(rows: list[bytes]) -> np.ndarray:
     """The inverse of ``to_bytes``: uint8 (T, 84, 84)."""
     return np.frombuffer(b"".join(rows), np.uint8).reshape(-1, SIDE, SIDE)
+
+
+def from_arrow(rows: pa.BinaryArray) -> np.ndarray:
+    """What ``from_bytes`` gives, without copying; ValueError if a row is no frame."""
+    if not len(rows):
+        return from_bytes([])
+    _, offsets, data = rows.buffers()
+    ends = np.frombuffer(offsets, np.int32)[rows.offset : rows.offset + len(rows) + 1]
+    if (np.diff(ends) != FRAME_BYTES).any():
+        raise ValueError(f"a frame does not have {FRAME_BYTES} bytes")
+    return np.frombuffer(data, np.uint8)[ends[0] : ends[-1]].reshape(-1, SIDE, SIDE)

@@ -171,7 +171,7 @@ def _screens(cell: Any) -> np.ndarray:
     """
     rows = cell.values
     if pa.types.is_binary(rows.type):
-        newest = frames.from_bytes(rows.to_pylist())
+        newest = frames.from_arrow(rows)
         return np.concatenate([np.repeat(newest[:1], OLDER_FRAMES, axis=0), newest])
     from PIL import Image
 

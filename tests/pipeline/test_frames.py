@@ -1,4 +1,5 @@
 import numpy as np
+import pyarrow as pa
 import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
@@ -22,6 +23,24 @@ def test_a_stack_holds_the_last_frames_and_repeats_the_first(steps: int, count: 
 def test_bytes_and_back() -> None:
     pictures = np.random.default_rng(0).integers(0, 255, (3, 84, 84), np.uint8)
     np.testing.assert_array_equal(frames.from_bytes(frames.to_bytes(pictures)), pictures)
+
+
+@given(
+    starts=st.lists(st.integers(0, 5), min_size=2, max_size=2).map(sorted), rows=st.integers(0, 5)
+)
+@settings(max_examples=20, deadline=None)
+def test_arrow_rows_are_read_in_place(starts: list[int], rows: int) -> None:
+    pictures = np.random.default_rng(rows).integers(0, 255, (rows, 84, 84), np.uint8)
+    array = pa.array(frames.to_bytes(pictures), pa.binary())
+    start, stop = starts
+    found = frames.from_arrow(array[start:stop])
+    np.testing.assert_array_equal(found, pictures[start:stop])
+
+
+@pytest.mark.parametrize("row", [None, b"", b"1" * 7055, b"1" * 7057])
+def test_rows_that_are_no_frames_are_refused(row: bytes | None) -> None:
+    with pytest.raises(ValueError, match="7056 bytes"):
+        frames.from_arrow(pa.array([b"0" * 7056, row], pa.binary()))
 
 
 @pytest.mark.parametrize("game", ["atari-pong", "atari-breakout"])
