@@ -52,12 +52,13 @@ class Params(Settings):
     def _known_weights(self) -> "Params":
         corpora = [corpus.name for corpus in (*self.text, *self.vision)]
         known = [*DOMAINS, *all_tasks(), *corpora]
-        for name in self.jat.weights:
-            if name not in known:
-                raise ValueError(
-                    f"jat.weights names '{name}', which is no task, corpus or domain"
-                    f"{did_you_mean(name, known)}"
-                )
+        for key in ("weights", "loss_weights"):
+            for name in getattr(self.jat, key):
+                if name not in known:
+                    raise ValueError(
+                        f"jat.{key} names '{name}', which is no task, corpus or domain"
+                        f"{did_you_mean(name, known)}"
+                    )
         return self
 
     def domain(self, name: str) -> RLDomain:

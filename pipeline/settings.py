@@ -256,6 +256,10 @@ class Jat(Settings):
     """How strongly adaptive sampling follows the losses; 0 draws all tasks alike."""
     weights: dict[str, Annotated[float, Field(ge=0)]] = {}
     """Task or domain -> factor of that weight; a task's own counts before its domain's."""
+    loss_weights: dict[str, Annotated[float, Field(ge=0)]] = {}
+    """Task or domain -> weight of its loss, where it differs from its own."""
+    shuffle: bool = True
+    """Draw a task's windows in random order; else one after the other, as the published system."""
     normalise: bool = True
     """Scale continuous observations and actions to the unit of the task's training data."""
     precision: Literal["float32", "bfloat16"] = "float32"
@@ -285,6 +289,8 @@ class Evaluation(Settings):
     """Domain -> episodes a task, where they differ."""
     envs: Positive = 32
     """Environments played together."""
+    context_share: Annotated[float, Field(gt=0, le=1)] = 1.0
+    """Share of the window trained on that the agent remembers; the published system: 0.5."""
     sample: tuple[Literal["atari", "babyai"], ...] = ("atari",)
     """Domains whose actions are drawn, as their experts' are; elsewhere the likeliest is taken."""
     corpus_tokens: Positive = 50_000

@@ -61,14 +61,21 @@ class Source(Protocol):
 
 
 def make_source(
-    data: TaskData, spec: TaskSpec, processor: JatProcessor, patches: int = 0
+    data: TaskData,
+    spec: TaskSpec,
+    processor: JatProcessor,
+    patches: int = 0,
+    loss_weight: float | None = None,
 ) -> Source:
-    """The source of one task's split; ``patches`` are the tokens of a picture."""
+    """The source of one task's split.
+
+    ``patches`` are the tokens of a picture; ``loss_weight`` replaces an RL task's own.
+    """
     if data.domain == "text":
         return TextSource(data, spec, processor)
     if data.domain == "vision":
         return VisionSource(data, spec, processor, patches)
-    return EpisodeSource(data, spec, processor)
+    return EpisodeSource(data, spec, processor, loss_weight)
 
 
 def make_batch(parts: Sequence[tuple[Source, np.ndarray]]) -> Batch:
@@ -124,7 +131,13 @@ class EpisodeSource:
     action of t itself earns is what the model would be told too early, as it has to choose it.
     """
 
-    def __init__(self, data: TaskData, spec: TaskSpec, processor: JatProcessor) -> None:
+    def __init__(
+        self,
+        data: TaskData,
+        spec: TaskSpec,
+        processor: JatProcessor,
+        loss_weight: float | None = None,
+    ) -> None:
         self.task, self.domain, self.spec = data.task, data.domain, spec
         self._arrays = data.arrays
         offsets = data.arrays["offsets"]
@@ -133,7 +146,8 @@ class EpisodeSource:
         self._rewards = np.zeros(data.steps, np.float32)
         self._rewards[1:] = data.arrays["rewards"][:-1]
         self._rewards[offsets[:-1]] = 0
-        self._weight = get_domain(data.domain).loss_weight(data.task)
+        own = get_domain(data.domain).loss_weight
+        self._weight = own(data.task) if loss_weight is None else loss_weight
         if data.domain == "babyai":
             none = np.empty((len(data.strings), 0), np.int64)
             self._missions = processor.join_missions(none, data.strings)

@@ -121,7 +121,7 @@ def evaluate(unit: Unit) -> None:
 def play(unit: Unit) -> dict[str, Any]:
     """The returns of one RL task."""
     sample = unit.spec.domain in unit.settings.sample
-    policy = load_policy(unit.model, unit.task, sample, unit.seed)
+    policy = load_policy(unit.model, unit.task, sample, unit.seed, unit.settings.context_share)
     return play_task(unit.task, policy, unit.settings, unit.options, unit.seed)
 
 

@@ -56,7 +56,13 @@ def prepare(
         spec = make_spec(part, context_of(settings, part, model.config), settings.normalise)
         specs[part.task] = adopt(known.get(part.task), spec)
     patches = (model.config.image_size // model.config.patch_size) ** 2
-    sources = [make_source(part, specs[part.task], processor, patches) for part in data]
+    given = settings.loss_weights
+    sources = [
+        make_source(
+            part, specs[part.task], processor, patches, given.get(part.task, given.get(part.domain))
+        )
+        for part in data
+    ]
     return Parts(model, processor, specs, sources)
 
 

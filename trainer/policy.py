@@ -1,6 +1,7 @@
 """A trained JAT as a ``Policy``: all environments of a task act in one forward pass."""
 
 import hashlib
+from dataclasses import replace
 from functools import lru_cache
 from pathlib import Path
 
@@ -26,13 +27,20 @@ def load_model(folder: Path, checksum: str) -> tuple[JatModel, JatProcessor]:
     return model.eval(), processor
 
 
-def load_policy(folder: Path, task: str, sample: bool = False, seed: int = 0) -> "JatPolicy":
-    """The JAT of a folder on one task; UserError if it was not trained on that."""
+def load_policy(
+    folder: Path, task: str, sample: bool = False, seed: int = 0, context_share: float = 1.0
+) -> "JatPolicy":
+    """The JAT of a folder on one task; UserError if it was not trained on that.
+
+    It remembers ``context_share`` of the timesteps of the windows that it was trained on.
+    """
     specs = load_specs(folder)
     if task not in specs:
         raise UserError(f"'{folder}' was not trained on '{task}': it knows {', '.join(specs)}")
     checksum = model_checksum(folder)
-    return JatPolicy(*load_model(folder, checksum), specs[task], sample, seed, checksum)
+    context = max(1, int(specs[task].context * context_share))
+    spec = replace(specs[task], context=context)
+    return JatPolicy(*load_model(folder, checksum), spec, sample, seed, checksum)
 
 
 def model_checksum(folder: Path) -> str:

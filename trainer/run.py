@@ -168,7 +168,9 @@ def make_trainer(
     if adaptive:
         check_adapt_every(settings, options)
     block = settings.adapt_every * each if adaptive else BLOCK
-    plan = Plan(parts.sources, weights, budgets, settings.steps * each, params.seed, block)
+    plan = Plan(
+        parts.sources, weights, budgets, settings.steps * each, params.seed, block, settings.shuffle
+    )
     if settings.compile:
         compile_blocks(parts.model)
     trainer = JatTrainer(parts.model, options, plan)

@@ -54,7 +54,8 @@ class Plan(Dataset):
 
     A micro-batch has one domain, drawn by the sum of its tasks' weights; its rows are of any of
     these tasks, drawn so that each one's share of the domain's tokens is as its weight. A task's
-    windows come in an order that is permuted anew in each of its epochs. Rows of similar length
+    windows come in an order that is permuted anew in each of its epochs, or with ``shuffle=False``
+    as they are. Rows of similar length
     share a micro-batch, of which the tokens, padding included, stay within the domain's budget.
 
     The plan is drawn in blocks of micro-batches, and each block may have weights of its own
@@ -69,10 +70,11 @@ class Plan(Dataset):
         count: int,
         seed: int,
         block: int = BLOCK,
+        shuffle: bool = True,
     ) -> None:
         self.sources = list(sources)
         self.block = block
-        self._count, self._seed, self._budgets = count, seed, budgets
+        self._count, self._seed, self._budgets, self._shuffle = count, seed, budgets, shuffle
         self._domains = {
             domain: np.array([k for k, s in enumerate(self.sources) if s.domain == domain])
             for domain in sorted({source.domain for source in self.sources})
@@ -193,6 +195,8 @@ class Plan(Dataset):
 
     def _order(self, task: int, epoch: int) -> np.ndarray:
         """The order of a task's windows in one of its epochs; the last one asked for is kept."""
+        if not self._shuffle:
+            return np.arange(self._sizes[task])
         kept = self._orders.get(task)
         if kept is None or kept[0] != epoch:
             rng = np.random.default_rng(sequence(self._seed, self.sources[task].task, epoch))

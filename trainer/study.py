@@ -17,7 +17,7 @@ from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
 
-from pipeline.domains import CORPUS_DOMAINS
+from pipeline.domains import CORPUS_DOMAINS, RL_DOMAINS
 from pipeline.errors import UserError
 from pipeline.params import Params, validate_params
 from pipeline.paths import ARTIFACTS, DATASET
@@ -38,26 +38,51 @@ class Variant:
     name: str
     changes: Mapping[str, Any] = field(default_factory=dict)
     """Parameters of ``jat`` that differ; those of ``jat.model`` are merged."""
+    evaluation: Mapping[str, Any] = field(default_factory=dict)
+    """Parameters of ``evaluation`` that differ."""
     domains: frozenset[str] = frozenset()
     """Where the changes have an effect; empty: everywhere."""
 
 
 def switch_off(name: str, *domains: str) -> Variant:
     """A fix of the model turned to the published behaviour."""
-    return Variant(f"no {name}", {"model": {name: False}}, frozenset(domains))
+    return Variant(f"no {name}", {"model": {name: False}}, domains=frozenset(domains))
+
+
+RELEASED_WEIGHTS = {"mujoco-pendulum": 50.0, "mujoco-doublependulum": 20.0}
+"""Of the released code, which has the paper's two swapped."""
 
 
 FIXES = (
     Variant(DEFAULT),
-    Variant("no normalise", {"normalise": False}, frozenset({"mujoco", "metaworld"})),
+    Variant("no normalise", {"normalise": False}, domains=frozenset({"mujoco", "metaworld"})),
+    Variant("no shuffle", {"shuffle": False}),
+    Variant(
+        "swapped loss weights", {"loss_weights": RELEASED_WEIGHTS}, domains=frozenset({"mujoco"})
+    ),
+    Variant(
+        "no loss weights",
+        {"loss_weights": {"mujoco": 1, "metaworld": 1}},
+        domains=frozenset({"mujoco", "metaworld"}),
+    ),
+    Variant("half the context", evaluation={"context_share": 0.5}, domains=frozenset(RL_DOMAINS)),
     switch_off("restrict_actions", "atari", "babyai"),
     switch_off("weigh_discrete_actions", "atari", "babyai"),
     switch_off("use_image_rewards", "atari"),
     switch_off("amplify_discrete", "babyai"),
-    switch_off("refill_window", "atari", "babyai", "metaworld", "mujoco"),
+    switch_off("refill_window", *RL_DOMAINS),
     switch_off("train_first_caption_token", "vision"),
     Variant("published sampling", {"sampling": "published", "weights": {}}),
-    Variant("all published", {"normalise": False, "model": {"compatibility": "published"}}),
+    Variant(
+        "all published",
+        {
+            "normalise": False,
+            "shuffle": False,
+            "loss_weights": RELEASED_WEIGHTS,
+            "model": {"compatibility": "published"},
+        },
+        {"context_share": 0.5},
+    ),
 )
 """Each fix off, one at a time. Other differences are in the data, not in the training."""
 
@@ -144,6 +169,7 @@ def change(params: Params, variant: Variant, seed: int, steps: int | None) -> Pa
     jat = values["jat"]
     model = {**jat["model"], **variant.changes.get("model", {})}
     values["jat"] = {**jat, **variant.changes, "model": model}
+    values["evaluation"] |= variant.evaluation
     values["seed"] = seed
     if steps is not None:
         values["jat"]["steps"] = steps

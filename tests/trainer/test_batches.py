@@ -7,11 +7,13 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from pipeline.frames import stack
+from pipeline.settings import Jat
 from trainer.batches import Batch, EpisodeSource, Source, cut, make_batch, make_source
 from trainer.configuration_jat import JatConfig
 from trainer.data import load
 from trainer.image_jat import stack_frames
 from trainer.modeling_jat import JatModel
+from trainer.parts import prepare
 from trainer.processing_jat import JatProcessor
 from trainer.specs import Scale, load_specs, make_spec, save_specs
 from trainer.tokenizer import train_tokenizer
@@ -67,6 +69,15 @@ def test_padding_reaches_to_the_longest_window_only(source):
 def test_a_domain_has_its_loss_weight(source):
     assert batch_of(source("mujoco-pendulum"), 0)["loss_weight"][0, 0] == 20
     assert batch_of(source("metaworld-reach"), 0)["loss_weight"][0, 0] == 50
+
+
+def test_a_loss_weight_can_be_set_for_a_task_or_its_domain(dataset):
+    weights = {"mujoco-pendulum": 3.0, "mujoco": 4.0, "metaworld": 5.0}
+    settings = Jat(loss_weights=weights, vocab_size=300, model={"image_size": 32})
+    tasks = ["mujoco-pendulum", "metaworld-reach", "babyai-go-to-obj"]
+    parts = prepare(settings, 0, dataset, tasks, None)
+    found = [batch_of(source, 0)["loss_weight"][0, 0].item() for source in parts.sources]
+    assert found == [3, 5, 1]
 
 
 def test_frames_make_stacks_across_windows_and_not_across_episodes(source, episodes):

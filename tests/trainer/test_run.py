@@ -14,10 +14,14 @@ import torch
 import yaml
 from runs import make_params, train, weights
 
+from pipeline.domains import get_domain
 from pipeline.errors import UserError
+from pipeline.tasks import get_task
 from trainer import evaluate, generate, run
 from trainer.batches import make_batch
 from trainer.loop import JatTrainer
+from trainer.policy import load_policy
+from trainer.specs import load_specs
 
 
 @pytest.fixture(autouse=True)
@@ -226,3 +230,18 @@ def test_a_dataset_without_the_profiles_corpora_is_trained_on_without_them(datas
         "atari-qbert",
         "notes",
     ]
+
+
+def test_an_agent_can_be_told_to_remember_half_of_its_window(trained):
+    context = load_specs(trained)["mujoco-pendulum"].context
+    envs = get_domain("mujoco").make_envs(get_task("mujoco-pendulum"), [0])
+    seen, ids, rewards = envs.reset(), np.arange(1), np.ones(1, np.float32)
+    actions = []
+    for share in (1.0, 0.5):
+        policy = load_policy(trained, "mujoco-pendulum", context_share=share)
+        policy.bind(envs)
+        actions.append([policy.act(seen, ids, ids + k == 0, rewards) for k in range(context)])
+    envs.close()
+    whole, half = np.array(actions)[..., 0, 0]
+    np.testing.assert_allclose(half[: context // 2], whole[: context // 2], rtol=1e-4)
+    assert abs(half[context // 2 :] - whole[context // 2 :]).max() > 1e-3

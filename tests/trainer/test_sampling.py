@@ -64,6 +64,17 @@ def test_rows_of_similar_length_share_a_batch():
     assert padded > 0.95 * 600 * 1000
 
 
+def test_windows_come_in_order_unless_they_are_shuffled():
+    plans = [
+        Plan([SOURCES[0]], {"a": 1}, {"mujoco": 40}, 60, 0, block=1, shuffle=shuffle)
+        for shuffle in (False, True)
+    ]
+    ordered, shuffled = (np.concatenate([plan.rows(k)[1] for k in range(60)]) for plan in plans)
+    assert ordered[:80].tolist() == [*range(37), *range(37), *range(6)]
+    assert shuffled[:37].tolist() != ordered[:37].tolist()
+    assert sorted(shuffled[:37]) == sorted(ordered[:37])
+
+
 def test_a_place_does_not_depend_on_the_places_made_before():
     whole, late = make_plan(), make_plan()
     expected = [whole[index] for index in range(200)]
