@@ -45,7 +45,8 @@ lint: setup
 	ruff format --check .
 	basedpyright
 
-# benchmarks/deduplicate.py is left out: it needs a file of pages.
+# Left out are benchmarks/deduplicate.py, which needs a file of pages, and benchmarks/storage.py,
+# which needs episodes of Atari: python -m benchmarks.storage artifacts/episodes/atari
 bench: setup
 	python -m benchmarks.babyai_bot
 	python -m benchmarks.train_experts
