@@ -149,7 +149,8 @@ def ranges_of(content: dict[str, Any]) -> Ranges:
         width = 0 if domain.modality == "image" else envs.observation_space.shape[-1]
         if hasattr(space, "n"):
             return Ranges(width, int(space.n), np.zeros(0), np.zeros(0))
-        return Ranges(width, 0, space.low, space.high)
+        # Actions are clipped and stored in float32, where some bounds (0.4) are a little further.
+        return Ranges(width, 0, space.low.astype(np.float32), space.high.astype(np.float32))
     finally:
         envs.close()
 

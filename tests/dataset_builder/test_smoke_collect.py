@@ -11,7 +11,7 @@ from benchmarks import smoke_collect
 from pipeline.tasks import get_task
 
 PROJECT = Path(__file__).resolve().parents[2]
-TASKS = ["mujoco-reacher", "metaworld-reach", "babyai-go-to-obj", "atari-pong"]
+TASKS = ["mujoco-reacher", "metaworld-reach", "babyai-go-to-obj", "atari-roadrunner"]
 
 
 def run(*tasks: str) -> dict:
@@ -54,7 +54,7 @@ def test_episodes_that_do_not_replay_are_found(monkeypatch: pytest.MonkeyPatch) 
 def test_stacks_in_another_order_are_found(monkeypatch: pytest.MonkeyPatch) -> None:
     stack = smoke_collect.stack_frames
     monkeypatch.setattr(smoke_collect, "stack_frames", lambda frames: stack(frames).flip(2))
-    (reason,) = run("atari-pong")["failed"].values()
+    (reason,) = run("atari-roadrunner")["failed"].values()
     assert "'image_observations' is read as it was not shown" in reason
 
 

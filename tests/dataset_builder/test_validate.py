@@ -10,11 +10,13 @@ import pyarrow as pa
 import pytest
 from stages import play_at_random, run_build, run_collect
 
-from dataset_builder.validate import find_problems
+from dataset_builder.validate import find_problems, ranges_of
 from pipeline import manifest
+from pipeline.domains import get_domain
 from pipeline.errors import UserError
 from pipeline.shards import write_shard
 from pipeline.stage import read_json, write_json
+from pipeline.tasks import get_task
 
 ROOT = Path(__file__).parents[2]
 NAMES = ("mujoco", "metaworld", "babyai", "atari")
@@ -52,6 +54,19 @@ def spoil(dataset: Path, task: str, change: Callable[[list[dict]], None]) -> Non
         if entry["file"] == path.name:
             entry |= manifest.file_record(path) | {"rows": len(rows)}
     write_json(folder / manifest.NAME, content)
+
+
+@pytest.mark.parametrize("id", ["mujoco-humanoid", "mujoco-pusher", "metaworld-reach"])
+def test_actions_at_the_bounds_of_the_box_are_in_it(id: str) -> None:
+    task = get_task(id)
+    ranges = ranges_of({"task": id, "provenance": {"decides": {"env": {}}}})
+    envs = get_domain(task.domain).make_envs(task, [0, 1])  # type: ignore[misc]
+    envs.reset()
+    beyond = np.repeat([[-9.0], [9.0]], len(ranges.low), axis=1).astype(np.float32)
+    low, high = envs.step(beyond).actions
+    envs.close()
+    np.testing.assert_array_equal(low, ranges.low)
+    np.testing.assert_array_equal(high, ranges.high)
 
 
 def test_a_fresh_dataset_has_none_and_plays_again(built: Path) -> None:
