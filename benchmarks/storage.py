@@ -6,9 +6,9 @@ Both sides are written here from the same episodes: ours by the pipeline, newest
 published one by `dataset_builder.export`, every observation a PNG of its four frames. Then, in each
 round one after the other,
 
-- read: all episodes from the first step to the last, 32 steps at a time as arrays ready for a model:
-  uint8 observations of four frames, actions, rewards. Ours straight from Parquet, stacks rebuilt and
-  copied out; theirs through `datasets`, whose Image feature decodes the pictures. Its conversion to
+- read: all episodes in their order, 32 steps at a time, as arrays ready for a model: uint8
+  observations of four frames, actions, rewards. Ours straight from Parquet, stacks copied
+  out; theirs through `datasets`, whose Image feature decodes the pictures. Its conversion to
   memory-mapped Arrow is not counted.
 - windows: the observations of 32 steps at random places; ours from the trainer's memory-mapped
   cache, theirs from that of `datasets`. Neither conversion is counted.
