@@ -26,7 +26,7 @@ from pipeline.rollout import GROUPS, Dropped, rollout
 from pipeline.seeds import env_seeds
 from pipeline.settings import Collect
 from pipeline.shards import write_shard
-from pipeline.stage import log, only_domain, read_json, run_stage, write_json
+from pipeline.stage import log, read_json, run_stage, write_json
 from pipeline.tasks import get_task
 from pipeline.types import Episode, Policy, Task, resolve
 
@@ -82,7 +82,8 @@ class Unit:
 
 
 def main(params: Params, arguments: argparse.Namespace) -> None:
-    """Collect one domain's episodes."""
+    """Collect one domain's episodes, none where the profile has no tasks of it."""
+    (paths.EPISODES / arguments.domain).mkdir(parents=True, exist_ok=True)
     jobs, skipped = plan(params, arguments.domain)
     records = collect(jobs, params.workers)
     manifests = [finish(job, records[job.task.id]) for job in jobs]
@@ -96,7 +97,7 @@ def main(params: Params, arguments: argparse.Namespace) -> None:
 def plan(params: Params, name: str) -> tuple[list[Job], list[Task]]:
     """The collections of a domain, and the tasks left out because their experts are weak."""
     jobs, skipped = [], []
-    for id in only_domain(params, name):
+    for id in params.domain(name).tasks:
         task = get_task(id)
         expert = expert_score(task, params.domain(name).expert.source_of(id))
         if expert["verdict"] in WEAK and not params.domain(name).expert.keep_weak:

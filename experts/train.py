@@ -24,12 +24,11 @@ from pipeline.domains import RL_DOMAINS, get_domain
 from pipeline.fanout import fan_out
 from pipeline.manifest import fingerprint, package_versions
 from pipeline.params import Params
-from pipeline.paths import ARTIFACTS, METRICS, expert_folder
+from pipeline.paths import ARTIFACTS, EXPERTS, METRICS, expert_folder
 from pipeline.seeds import sequence
 from pipeline.shards import sha256
 from pipeline.stage import (
     log,
-    only_domain,
     read_json,
     replaced_folder,
     run_stage,
@@ -88,7 +87,7 @@ def plan(params: Params, name: str) -> list[Unit]:
     """The experts of one domain."""
     domain, settings = get_domain(name), params.domain(name)
     expert, units = settings.expert, []
-    for id in only_domain(params, name):
+    for id in settings.tasks:
         task = get_task(id)
         recipe = domain.recipe(task) if domain.recipe else {}
         units.append(
@@ -234,7 +233,8 @@ def write_metrics(name: str, units: list[Unit], scores: list[dict[str, Any]]) ->
 
 
 def main(params: Params, arguments: Namespace) -> None:
-    """Make one domain's experts."""
+    """Make one domain's experts, none where the profile has no tasks of it."""
+    (EXPERTS / arguments.domain).mkdir(parents=True, exist_ok=True)
     units = plan(params, arguments.domain)
     expert = params.domain(arguments.domain).expert
     with followed([unit for unit in units if unit.source == "train"]):

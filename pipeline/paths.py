@@ -7,6 +7,8 @@ from pipeline.types import Task
 ARTIFACTS = Path("artifacts")
 METRICS = Path("metrics")
 """Small JSON and CSV files that ``dvc metrics`` and ``dvc plots`` show."""
+EXPERTS = ARTIFACTS / "experts"
+EPISODES = ARTIFACTS / "episodes"
 RANDOM = ARTIFACTS / "random"
 RANDOM_SCORES = RANDOM / "scores.json"
 CORPORA = ARTIFACTS / "corpora"
@@ -19,12 +21,12 @@ REPORT = ARTIFACTS / "report"
 
 def expert_folder(task: Task) -> Path:
     """The expert of one task: config.json, model.safetensors, score.json, curve.csv."""
-    return ARTIFACTS / "experts" / task.domain / task.id
+    return EXPERTS / task.domain / task.id
 
 
 def episodes_folder(task: Task) -> Path:
     """The collected episodes of one task: shards and manifest.json."""
-    return ARTIFACTS / "episodes" / task.domain / task.id
+    return EPISODES / task.domain / task.id
 
 
 def corpus_folder(domain: str, name: str) -> Path:

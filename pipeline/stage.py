@@ -14,7 +14,7 @@ from pathlib import Path
 from typing import Any
 
 from pipeline.errors import UserError
-from pipeline.params import Params, load_params
+from pipeline.params import load_params
 
 log = logging.getLogger("jat")
 
@@ -128,11 +128,3 @@ def replaced_folder(path: str | Path) -> Iterator[Path]:
             os.rename(temporary, path)
     finally:
         shutil.rmtree(temporary, ignore_errors=True)
-
-
-def only_domain(params: Params, name: str) -> list[str]:
-    """The tasks of one domain, or UserError when the profile has none."""
-    tasks = params.domain(name).tasks
-    if not tasks:
-        raise UserError(f"'{name}.tasks' is empty: name at least one task")
-    return list(tasks)

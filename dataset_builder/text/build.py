@@ -231,6 +231,7 @@ def main(params: Params, arguments: argparse.Namespace) -> None:
     if arguments.corpus not in (None, *names):
         hint = did_you_mean(arguments.corpus, names)
         raise UserError(f"no corpus '{arguments.corpus}' under 'text' in the parameters{hint}")
+    arguments.output.mkdir(parents=True, exist_ok=True)
     metrics = {}
     for corpus in params.text:
         if arguments.corpus in (None, corpus.name):
