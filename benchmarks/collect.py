@@ -1,13 +1,17 @@
 """How fast episodes are collected: against the published way, and against what is possible.
 
-In each round, one after the other: the collection as its stage does it with ``--workers``
-processes, each making a shard (one thread steps EnvPool, another acts and cuts episodes, a third
-compresses); the environment alone, EnvPool with all slots of these shards and a thread for each
-process, in a bare loop that repeats the actions just collected; and the published way
-(``benchmarks.published``), one process, with the same expert: in Sample Factory's network, as the
-published data was made, and in ours, which costs less a call. Ratios are medians over the rounds.
-"per core-second" counts processor time in place of time that passes: it does not reward the use of
-a second core, and a busy machine hardly changes it.
+In each round, one after the other:
+
+- collect: the collection as its stage does it with ``--workers`` processes, each making a shard
+  (one thread steps EnvPool, another acts and cuts episodes, a third compresses);
+- alone: the environment alone, EnvPool with all slots of these shards and a thread for each
+  process, in a bare loop that repeats the actions just collected;
+- bare loop with the policy: as fast as it can be when nothing is kept;
+- published: the published way (``benchmarks.published``), one process, with the same expert in
+  Sample Factory's network, as the published data was made; and in ours, which costs less a call.
+
+Ratios are medians over the rounds. "per core-second" counts processor time in place of time that
+passes: it does not reward the use of a second core, and a busy machine hardly changes it.
 
 The policy is the expert in ``--experts``, where it has one of the task, else an untrained network
 of the domain's recipe. BabyAI is played by our bot, and by minigrid's the published way; no
@@ -42,18 +46,18 @@ from pipeline.domains import RL_DOMAINS, get_domain
 from pipeline.seeds import env_seeds
 from pipeline.shards import read_rows
 from pipeline.stage import read_json
-from pipeline.tasks import get_task
+from pipeline.tasks import get_task, tasks_of
 from pipeline.types import Policy, Task
 
 TASKS = {
-    "mujoco": ["mujoco-reacher", "mujoco-halfcheetah", "mujoco-ant"],
+    "mujoco": [task.id for task in tasks_of("mujoco")],
     "metaworld": ["metaworld-reach"],
     "babyai": ["babyai-go-to-obj", "babyai-go-to-local", "babyai-pickup-dist"],
     "atari": ["atari-pong"],
 }
-SLOTS = {"mujoco": 128, "metaworld": 32, "babyai": 50, "atari": 16}
+SLOTS = {"mujoco": 128, "metaworld": 32, "babyai": 50, "atari": 64}
 """Of a shard."""
-STEPS = {"mujoco": 100_000, "metaworld": 48_000, "babyai": 6_000, "atari": 10_000}
+STEPS = {"mujoco": 100_000, "metaworld": 48_000, "babyai": 6_000, "atari": 60_000}
 """About as many are collected for a shard; a tenth of them the published way."""
 
 
@@ -120,6 +124,35 @@ def alone(units: list[collect.Unit], actions: np.ndarray) -> Rate:
     return rate
 
 
+def bare(workers: Executor, units: list[collect.Unit], steps: int) -> Rate:
+    """A bare loop over EnvPool and the policy, a process for each shard; nothing is kept."""
+    started = time.perf_counter()
+    shards = list(workers.map(bare_shard, units, [steps] * len(units)))
+    seconds = time.perf_counter() - started
+    return Rate(sum(s.steps for s in shards), seconds, sum(s.core_seconds for s in shards))
+
+
+def bare_shard(unit: collect.Unit, steps: int) -> Rate:
+    """``steps`` steps of every slot, resets counted."""
+    job, domain = unit.job, get_domain(unit.job.task.domain)
+    policy = collect.load_policy(job.policy, job.task, job.policy_folder, SEED)
+    make = domain.expert_envs or domain.make_envs
+    assert make is not None
+    envs = make(job.task, shard_seeds(unit), threads=1)
+    ids, zeros = np.arange(unit.slots), np.zeros(unit.slots, np.float32)
+
+    def work() -> int:
+        observations = envs.reset()
+        for _ in range(steps):
+            actions = policy.act(observations, ids, ids < 0, zeros)
+            observations = envs.step(actions).observations
+        return steps * unit.slots
+
+    rate = timed(work)
+    envs.close()
+    return rate
+
+
 def recorded_actions(units: list[collect.Unit]) -> np.ndarray:
     """(T, slots, ...): what each slot did in the shards, and one action more for each reset.
 
@@ -148,11 +181,11 @@ def measure(
         job = make_job(task, experts, folder, SLOTS[task.domain], 1)
         units = [collect.Unit(job, shard, SLOTS[task.domain]) for shard in range(count)]
         # The first shards warm everything up, and tell how long episodes are.
-        steps = collected(workers, units).steps / count
-        quota = {"episodes_per_slot": max(1, round(budget / steps))}
-        settings = job.settings.model_copy(update=quota)
-        units = [replace(unit, job=replace(job, settings=settings)) for unit in units]
-        collected(workers, units)
+        quota = round(budget * count / collected(workers, units).steps)
+        if quota > 1:
+            settings = job.settings.model_copy(update={"episodes_per_slot": quota})
+            units = [replace(unit, job=replace(job, settings=settings)) for unit in units]
+            collected(workers, units)
         env, file = published.make_env(task), folder / "published.parquet"
 
         def one_by_one(policy: Policy | None) -> Rate:
@@ -164,10 +197,11 @@ def measure(
         else:
             theirs = SampleFactoryPolicy(task, job.policy_folder)
             ours = collect.load_policy(job.policy, task, job.policy_folder, SEED)
-            actions = recorded_actions(units)
+            actions = recorded_actions(units)[: 2 * budget // (SLOTS[task.domain] * count)]
             sides["published"] = lambda: one_by_one(theirs)
             sides["published, our network"] = lambda: one_by_one(ours)
             sides["alone"] = lambda: alone(units, actions)
+            sides["bare loop with the policy"] = lambda: bare(workers, units, len(actions) // 2)
         for _ in range(rounds):
             for side, work in sides.items():
                 rates.setdefault(side, []).append(work())
@@ -216,6 +250,7 @@ def print_rates(task: str, found: dict[str, Any]) -> None:
         line = f"{task}: {unit}: {shown}; {ratios['published']:.1f} times the published way"
         if "alone" in ratios:
             line += f", {ratios['alone']:.0%} of the environment alone"
+            line += f", {ratios['bare loop with the policy']:.0%} of it with the policy"
         print(line)
 
 

@@ -103,7 +103,11 @@ class Network(nn.Module):
         """(n, ...) -> logits (n, actions) and None, or means and deviations, both (n, actions)."""
         a = self.architecture
         # In place: with images, memory for each step of this costs more than the network.
-        x = observations.to(torch.float32, copy=True).sub_(a.subtract).div_(a.divide)
+        x = observations.to(torch.float32, copy=True)
+        if a.subtract != 0:
+            x.sub_(a.subtract)
+        if a.divide != 1:
+            x.div_(a.divide)
         if a.normalised:
             x.sub_(self.mean).div_(torch.sqrt(self.variance + EPSILON)).clamp_(-CLIP, CLIP)
         x = self.head(self.layers(self.convolutions(x).flatten(1)))

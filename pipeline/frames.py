@@ -33,6 +33,15 @@ def from_bytes(rows: list[bytes]) -> np.ndarray:
     return np.frombuffer(b"".join(rows), np.uint8).reshape(-1, SIDE, SIDE)
 
 
+def to_arrow(frames: np.ndarray) -> pa.BinaryArray:
+    """Frames (T, 84, 84) uint8 as rows of bytes, without copying them if they are contiguous."""
+    offsets = np.arange(len(frames) + 1, dtype=np.int32) * FRAME_BYTES
+    data = np.ascontiguousarray(frames)
+    return pa.Array.from_buffers(
+        pa.binary(), len(frames), [None, pa.py_buffer(offsets), pa.py_buffer(data)]
+    )
+
+
 def from_arrow(rows: pa.BinaryArray) -> np.ndarray:
     """What ``from_bytes`` gives, without copying; ValueError if a row is no frame."""
     if not len(rows):

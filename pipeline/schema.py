@@ -111,7 +111,6 @@ def _row(domain: str, episode: Episode, policy: str, checksum: str) -> dict[str,
         row[name] = rows[:-1]
     if domain == "atari":
         row["final_observation"] = episode.observations["frames"][-1].tobytes()
-        row["frames"] = frames.to_bytes(row["frames"])
     elif domain == "babyai":
         row["final_observation"] = episode.observations["discrete_observations"][-1]
     else:
@@ -125,8 +124,10 @@ def _array(type: pa.DataType, values: list[Any]) -> pa.Array:
     """Rows as an Arrow array; arrays of numbers go in without a Python object a number."""
     if pa.types.is_list(type) and isinstance(values[0], np.ndarray):
         offsets = np.cumsum([0, *(len(rows) for rows in values)]).astype(np.int32)
-        flat = np.concatenate(values)
-        if pa.types.is_list(type.value_type):
+        flat = values[0] if len(values) == 1 else np.concatenate(values)
+        if pa.types.is_binary(type.value_type):
+            inner = frames.to_arrow(flat)
+        elif pa.types.is_list(type.value_type):
             width = flat.shape[1]
             inner_offsets = np.arange(len(flat) + 1, dtype=np.int32) * width
             numbers = pa.array(flat.reshape(-1), type.value_type.value_type)
