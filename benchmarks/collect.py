@@ -49,15 +49,16 @@ from pipeline.stage import read_json
 from pipeline.tasks import get_task, tasks_of
 from pipeline.types import Policy, Task
 
+# Without the pusher: Gymnasium's v4 does not run on current releases of MuJoCo.
 TASKS = {
-    "mujoco": [task.id for task in tasks_of("mujoco")],
+    "mujoco": [t.id for t in tasks_of("mujoco") if t.id != "mujoco-pusher"],
     "metaworld": ["metaworld-reach"],
     "babyai": ["babyai-go-to-obj", "babyai-go-to-local", "babyai-pickup-dist"],
     "atari": ["atari-pong"],
 }
-SLOTS = {"mujoco": 128, "metaworld": 32, "babyai": 50, "atari": 64}
+SLOTS = {"mujoco": 128, "metaworld": 32, "babyai": 50, "atari": 32}
 """Of a shard."""
-STEPS = {"mujoco": 100_000, "metaworld": 48_000, "babyai": 6_000, "atari": 60_000}
+STEPS = {"mujoco": 100_000, "metaworld": 48_000, "babyai": 6_000, "atari": 90_000}
 """About as many are collected for a shard; a tenth of them the published way."""
 
 
