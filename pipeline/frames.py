@@ -23,13 +23,8 @@ def stack(frames: np.ndarray, count: int = 4) -> np.ndarray:
     return np.moveaxis(windows, -1, 1)
 
 
-def to_bytes(frames: np.ndarray) -> list[bytes]:
-    """One ``bytes`` of 7,056 grey values a frame."""
-    return [frame.tobytes() for frame in np.ascontiguousarray(frames)]
-
-
 def from_bytes(rows: list[bytes]) -> np.ndarray:
-    """The inverse of ``to_bytes``: uint8 (T, 84, 84)."""
+    """Rows of 7,056 grey values as uint8 (T, 84, 84)."""
     return np.frombuffer(b"".join(rows), np.uint8).reshape(-1, SIDE, SIDE)
 
 
