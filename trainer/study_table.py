@@ -117,11 +117,19 @@ def write_study(
         writer.writerow([name, *(format_cell(row.get(column)) for column in columns)])
     write_atomic(folder / "table.csv", text.getvalue())
     write_atomic(folder / "figure.svg", draw(rows))
-    return [
+    lines = [
         f"{name}: IQM {row['iqm']:.3f} [{row['low']:.3f}, {row['high']:.3f}], "
         f"final loss {row['loss']:.4f}"
         for name, row in rows.items()
     ]
+    tasks = next(iter(runs.values()))[0].returns
+    published = [task for task in tasks if not references(task)["measured"].usable]
+    if published:
+        lines.append(
+            f"normalised by published scores, as there are no own ones: {', '.join(published)} "
+            "(`python -m experts.random_scores` and the experts' gate make them)"
+        )
+    return lines
 
 
 def mean_of(rows: Sequence[Mapping[str, float]]) -> dict[str, float]:

@@ -55,7 +55,7 @@ def test_a_task_whose_scores_cannot_be_normalised_is_left_out(tmp_path):
     runs = {
         "a": [Run({"loss": 1.0}, {"atari-venture": [0.0], "mujoco-pendulum": [475.4]}, {})],
     }
-    write_study(tmp_path, runs, 20, seed=0)
+    assert "published scores" in write_study(tmp_path, runs, 20, seed=0)[-1]
     (row,) = csv.DictReader((tmp_path / "table.csv").open())
     assert "mujoco-pendulum" in row
     assert "atari-venture" not in row
