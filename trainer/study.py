@@ -2,7 +2,7 @@
 
     python -m trainer.study kappa --values 0 0.005 0.05 0.5 --seeds 3
     python -m trainer.study reward --tasks mujoco-ant metaworld-window-close --steps 2000
-    python -m trainer.study fixes
+    python -m trainer.study fixes --only default "no shuffle" --seeds 3
 
 The paper (arXiv 2402.09844) studies κ, the weight of the observation loss, on atari-freeway,
 atari-pong, metaworld-button-press-wall, metaworld-window-close, mujoco-ant and
@@ -117,6 +117,7 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
     parser.add_argument("study", choices=["kappa", "reward", "fixes"])
     parser.add_argument("--tasks", nargs="+", help="instead of the profile's")
     parser.add_argument("--values", nargs="+", type=float, default=list(KAPPAS), help="of κ")
+    parser.add_argument("--only", nargs="+", metavar="VARIANT", help="by name: leave out others")
     parser.add_argument("--seeds", type=int, default=1, help="models of each variant")
     parser.add_argument("--steps", type=int, help="optimizer steps, instead of the profile's")
     parser.add_argument("--episodes", type=int, help="episodes a task, instead of the profile's")
@@ -157,10 +158,16 @@ def domain_of(task: str, params: Params) -> str:
 
 
 def make_variants(arguments: argparse.Namespace, domains: set[str]) -> list[Variant]:
-    """The rows of a study."""
+    """The rows of a study; UserError if ``--only`` names what it does not have."""
     if arguments.study == "kappa":
-        return kappa_variants(arguments.values)
-    return reward_variants() if arguments.study == "reward" else fix_variants(domains)
+        variants = kappa_variants(arguments.values)
+    else:
+        variants = reward_variants() if arguments.study == "reward" else fix_variants(domains)
+    names = [variant.name for variant in variants]
+    for name in arguments.only or []:
+        if name not in names:
+            raise UserError(f"--only: '{name}' is none of: {', '.join(names)}")
+    return [variant for variant in variants if variant.name in (arguments.only or names)]
 
 
 def change(params: Params, variant: Variant, seed: int, steps: int | None) -> Params:

@@ -36,6 +36,13 @@ def test_only_fixes_that_have_an_effect_are_tried():
     assert "no use_image_rewards" in {v.name for v in study.fix_variants({"atari"})}
 
 
+def test_some_variants_alone_are_tried():
+    arguments = Namespace(study="reward", only=["without the reward"])
+    assert [v.name for v in study.make_variants(arguments, {"mujoco"})] == ["without the reward"]
+    with pytest.raises(UserError, match="'no reward' is none of: with the reward"):
+        study.make_variants(Namespace(study="reward", only=["no reward"]), {"mujoco"})
+
+
 @pytest.mark.parametrize("variant", study.FIXES, ids=lambda variant: variant.name)
 def test_every_fix_is_a_setting_there_is(variant):
     assert study.change(make_params(), variant, seed=0, steps=None).jat
@@ -67,6 +74,7 @@ def test_a_task_whose_scores_cannot_be_normalised_is_left_out(tmp_path):
 def test_a_study_is_trained_once_and_ends_in_a_table(dataset, monkeypatch):
     arguments = Namespace(
         study="reward",
+        only=None,
         tasks=["mujoco-pendulum"],
         values=[],
         seeds=1,
