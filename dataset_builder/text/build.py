@@ -221,7 +221,9 @@ def _text_tables(texts: list[str], rows: np.ndarray) -> Iterator[pa.Table]:
 
 def _add_arguments(parser: argparse.ArgumentParser) -> None:
     parser.add_argument("--corpus", help="one corpus of params.yaml; all of them without it")
-    parser.add_argument("--output", default=CORPORA / "text", help="the corpora's folder")
+    parser.add_argument(
+        "--output", type=Path, default=CORPORA / "text", help="the corpora's folder"
+    )
     parser.add_argument("--metrics", default=METRICS / "text.json", help="the counts for DVC")
 
 

@@ -189,7 +189,9 @@ def _samples(folder: Path, files: dict[str, int]) -> bytes:
 
 def _add_arguments(parser: argparse.ArgumentParser) -> None:
     parser.add_argument("--corpus", help="one corpus of the parameters; without it, all of them")
-    parser.add_argument("--output", default=CORPORA / "vision", help="the corpora's folder")
+    parser.add_argument(
+        "--output", type=Path, default=CORPORA / "vision", help="the corpora's folder"
+    )
     parser.add_argument("--metrics", default=METRICS / "vision.json", help="where the counts go")
 
 
