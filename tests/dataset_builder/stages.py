@@ -1,6 +1,8 @@
 """What the tests of collect, build, validate and publish share: a tiny project to run them in."""
 
 import dataclasses
+import subprocess
+import sys
 from argparse import Namespace
 from pathlib import Path
 from typing import Any
@@ -10,6 +12,7 @@ from pipeline.domains import RL_DOMAINS, get_domain
 from pipeline.params import Params
 from pipeline.stage import read_json
 
+ROOT = Path(__file__).parents[2]
 TASKS = {
     "mujoco": ["mujoco-pendulum"],
     "metaworld": ["metaworld-reach"],
@@ -17,6 +20,17 @@ TASKS = {
     "atari": ["atari-pong"],
 }
 BUDGET = {"episodes": 12, "slots": 3, "episodes_per_slot": 2}
+
+
+def error_line(*command: str) -> str:
+    """What ``python -m`` with a mistake says, which must be one line and exit code 2."""
+    done = subprocess.run(
+        [sys.executable, "-m", *command], capture_output=True, text=True, cwd=ROOT
+    )
+    assert done.returncode == 2
+    assert done.stderr.startswith("error: ")
+    assert done.stderr.count("\n") == 1
+    return done.stderr
 
 
 def settings(*names: str, **more: Any) -> dict[str, Any]:
