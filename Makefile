@@ -7,7 +7,7 @@ export PATH := $(BIN):$(PATH)
 export VIRTUAL_ENV := $(abspath $(VENV))
 
 # DVC plans (`dvc repro --dry`) only over folders that are there.
-TRAINED := mujoco metaworld atari
+TRAINED := mujoco metaworld atari environments
 FOLDERS := $(addprefix artifacts/,$(TRAINED:%=experts/%) $(TRAINED:%=episodes/%) episodes/babyai \
 	corpora/text corpora/vision random dataset jat evaluation)
 

@@ -24,9 +24,9 @@ from typing import Any, NamedTuple
 import gymnasium
 from minigrid.utils.baby_ai_bot import BabyAIBot
 
-from experts.bot_planner import Bot, GaveUp
-from experts.bot_search import unsolvable
-from pipeline.domains.babyai_minigrid import level_factory
+from experts.bot.planner import Bot, GaveUp
+from experts.bot.search import unsolvable
+from pipeline.engines.minigrid import level_factory
 from pipeline.tasks import tasks_of
 
 LEVELS = [
@@ -65,7 +65,7 @@ class MinigridBot(BabyAIBot):
     """minigrid's bot, stopped when it would never return."""
 
     def replan(self, action_taken: Any = None) -> Any:
-        """As minigrid's; GaveUp after ``MAX_SEARCHES``."""
+        """The next action of minigrid's own bot; GaveUp after ``MAX_SEARCHES``."""
         self._allowed = self.bfs_counter + MAX_SEARCHES
         return super().replan(action_taken)
 

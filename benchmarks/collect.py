@@ -42,7 +42,8 @@ from benchmarks import published
 from benchmarks.sample_factory_policy import SampleFactoryPolicy
 from benchmarks.untrained import SEED, make_job
 from dataset_builder import collect
-from pipeline.domains import RL_DOMAINS, get_domain
+from pipeline.domains import PUBLISHED_DOMAINS
+from pipeline.engines import make_envs
 from pipeline.seeds import env_seeds
 from pipeline.shards import read_rows
 from pipeline.stage import read_json
@@ -57,7 +58,7 @@ TASKS = {
     "atari": ["atari-pong"],
 }
 SLOTS = {"mujoco": 128, "metaworld": 32, "babyai": 50, "atari": 32}
-"""Of a shard."""
+"""Slots of a shard."""
 STEPS = {"mujoco": 100_000, "metaworld": 48_000, "babyai": 6_000, "atari": 90_000}
 """About as many are collected for a shard; a tenth of them the published way."""
 
@@ -78,37 +79,33 @@ def timed(work: Callable[[], int]) -> Rate:
     return Rate(steps, time.perf_counter() - wall, time.process_time() - core)
 
 
-def collected(workers: Executor, units: list[collect.Unit]) -> Rate:
+def collected(workers: Executor, shards: list[collect.Shard]) -> Rate:
     """The collection of shards, each by a process of its own."""
     started = time.perf_counter()
-    shards = list(workers.map(collected_shard, units))
+    rates = list(workers.map(collected_shard, shards))
     seconds = time.perf_counter() - started
-    return Rate(sum(s.steps for s in shards), seconds, sum(s.core_seconds for s in shards))
+    return Rate(sum(r.steps for r in rates), seconds, sum(r.core_seconds for r in rates))
 
 
-def collected_shard(unit: collect.Unit) -> Rate:
+def collected_shard(shard: collect.Shard) -> Rate:
     """The collection itself."""
 
     def work() -> int:
-        collect.collect_shard(unit)
-        return read_json(unit.path.with_suffix(".json"))["steps"]
+        collect.collect_shard(shard)
+        return read_json(shard.path.with_suffix(".json"))["steps"]
 
     return timed(work)
 
 
-def shard_seeds(unit: collect.Unit) -> list[int]:
+def shard_seeds(shard: collect.Shard) -> list[int]:
     """The seeds of a shard's slots."""
-    return env_seeds(SEED, unit.job.task.id, "collect", unit.shard, count=unit.slots)
+    return env_seeds(SEED, shard.job.task.id, "collect", shard.number, count=shard.slots)
 
 
-def alone(units: list[collect.Unit], actions: np.ndarray) -> Rate:
+def alone(shards: list[collect.Shard], actions: np.ndarray) -> Rate:
     """A bare loop over EnvPool with ready actions (T, slots, ...); resets are no steps."""
-    domain, seeds = get_domain(units[0].job.task.domain), []
-    for unit in units:
-        seeds += shard_seeds(unit)
-    make = domain.expert_envs or domain.make_envs
-    assert make is not None
-    envs = make(units[0].job.task, seeds, threads=len(units))
+    seeds = [seed for shard in shards for seed in shard_seeds(shard)]
+    envs = make_envs(shards[0].job.task, seeds, threads=len(shards))
     pool: Any = getattr(envs, "pool")  # noqa: B009  of EnvPoolEnv, not of every VectorEnv
 
     def work() -> int:
@@ -125,46 +122,43 @@ def alone(units: list[collect.Unit], actions: np.ndarray) -> Rate:
     return rate
 
 
-def bare(workers: Executor, units: list[collect.Unit], steps: int) -> Rate:
+def bare(workers: Executor, shards: list[collect.Shard], steps: int) -> Rate:
     """A bare loop over EnvPool and the policy, a process for each shard; nothing is kept."""
     started = time.perf_counter()
-    shards = list(workers.map(bare_shard, units, [steps] * len(units)))
+    rates = list(workers.map(bare_shard, shards, [steps] * len(shards)))
     seconds = time.perf_counter() - started
-    return Rate(sum(s.steps for s in shards), seconds, sum(s.core_seconds for s in shards))
+    return Rate(sum(r.steps for r in rates), seconds, sum(r.core_seconds for r in rates))
 
 
-def bare_shard(unit: collect.Unit, steps: int) -> Rate:
+def bare_shard(shard: collect.Shard, steps: int) -> Rate:
     """``steps`` steps of every slot, resets counted."""
-    job, domain = unit.job, get_domain(unit.job.task.domain)
+    job = shard.job
     policy = collect.load_policy(job.policy, job.task, job.policy_folder, SEED)
-    make = domain.expert_envs or domain.make_envs
-    assert make is not None
-    envs = make(job.task, shard_seeds(unit), threads=1)
-    ids, zeros = np.arange(unit.slots), np.zeros(unit.slots, np.float32)
+    envs = make_envs(job.task, shard_seeds(shard), threads=1)
+    ids, zeros = np.arange(shard.slots), np.zeros(shard.slots, np.float32)
 
     def work() -> int:
         observations = envs.reset()
         for _ in range(steps):
             actions = policy.act(observations, ids, ids < 0, zeros)
             observations = envs.step(actions).observations
-        return steps * unit.slots
+        return steps * shard.slots
 
     rate = timed(work)
     envs.close()
     return rate
 
 
-def recorded_actions(units: list[collect.Unit]) -> np.ndarray:
+def recorded_actions(shards: list[collect.Shard]) -> np.ndarray:
     """(T, slots, ...): what each slot did in the shards, and one action more for each reset.
 
     A slot that ended early starts over with its actions, so that all are busy to the end.
     """
-    continuous = get_domain(units[0].job.task.domain).modality == "continuous"
-    name = "continuous_actions" if continuous else "discrete_actions"
+    name = shards[0].job.task.modality.action_column
     whole: list[np.ndarray] = []
-    for unit in units:
-        slots: dict[int, list[np.ndarray]] = {seed: [] for seed in shard_seeds(unit)}
-        for row in read_rows(unit.path, ["seed", "reset_index", name]):
+    for shard in shards:
+        slots: dict[int, list[np.ndarray]] = {seed: [] for seed in shard_seeds(shard)}
+        for row in read_rows(shard.path, ["seed", "reset_index", name]):
             slots[row["seed"]] += [row[name], row[name][:1]]
         whole += [np.concatenate(parts) for parts in slots.values()]
     length = int(np.mean([len(actions) for actions in whole]))
@@ -180,29 +174,29 @@ def measure(
     with tempfile.TemporaryDirectory() as name:
         folder = Path(name)
         job = make_job(task, experts, folder, SLOTS[task.domain], 1)
-        units = [collect.Unit(job, shard, SLOTS[task.domain]) for shard in range(count)]
+        shards = [collect.Shard(job, number, SLOTS[task.domain]) for number in range(count)]
         # The first shards warm everything up, and tell how long episodes are.
-        quota = round(budget * count / collected(workers, units).steps)
+        quota = round(budget * count / collected(workers, shards).steps)
         if quota > 1:
             settings = job.settings.model_copy(update={"episodes_per_slot": quota})
-            units = [replace(unit, job=replace(job, settings=settings)) for unit in units]
-            collected(workers, units)
+            shards = [replace(shard, job=replace(job, settings=settings)) for shard in shards]
+            collected(workers, shards)
         env, file = published.make_env(task), folder / "published.parquet"
 
         def one_by_one(policy: Policy | None) -> Rate:
             return timed(lambda: published.collect(task, env, policy, budget // 10, file))
 
-        sides: dict[str, Callable[[], Rate]] = {"collect": lambda: collected(workers, units)}
+        sides: dict[str, Callable[[], Rate]] = {"collect": lambda: collected(workers, shards)}
         if task.domain == "babyai":
             sides["published"] = lambda: one_by_one(None)
         else:
             theirs = SampleFactoryPolicy(task, job.policy_folder)
             ours = collect.load_policy(job.policy, task, job.policy_folder, SEED)
-            actions = recorded_actions(units)[: 2 * budget // (SLOTS[task.domain] * count)]
+            actions = recorded_actions(shards)[: 2 * budget // (SLOTS[task.domain] * count)]
             sides["published"] = lambda: one_by_one(theirs)
             sides["published, our network"] = lambda: one_by_one(ours)
-            sides["alone"] = lambda: alone(units, actions)
-            sides["bare loop with the policy"] = lambda: bare(workers, units, len(actions) // 2)
+            sides["alone"] = lambda: alone(shards, actions)
+            sides["bare loop with the policy"] = lambda: bare(workers, shards, len(actions) // 2)
         for _ in range(rounds):
             for side, work in sides.items():
                 rates.setdefault(side, []).append(work())
@@ -239,7 +233,7 @@ def _peak(task: Task, experts: Path | None, per_slot: int) -> int:
     torch.set_num_threads(1)
     with tempfile.TemporaryDirectory() as name:
         job = make_job(task, experts, Path(name), SLOTS[task.domain], per_slot)
-        collect.collect_shard(collect.Unit(job, 0, SLOTS[job.task.domain]))
+        collect.collect_shard(collect.Shard(job, 0, SLOTS[job.task.domain]))
     return resource.getrusage(resource.RUSAGE_SELF).ru_maxrss * 1024
 
 
@@ -266,7 +260,7 @@ def print_domain(domain: str, found: list[dict[str, Any]]) -> None:
 def main() -> None:
     """Measure the domains that are asked for."""
     parser = argparse.ArgumentParser(description=(__doc__ or "").partition("\n")[0])
-    parser.add_argument("--domain", choices=RL_DOMAINS, help="by default all of them")
+    parser.add_argument("--domain", choices=PUBLISHED_DOMAINS, help="by default all of them")
     parser.add_argument("--tasks", nargs="+", help="by default some of each domain")
     parser.add_argument("--experts", type=Path, help="folder of experts, as artifacts/experts")
     parser.add_argument("--workers", type=int, default=os.cpu_count() or 1)
@@ -276,7 +270,7 @@ def main() -> None:
     parser.add_argument("--json", action="store_true", help="end with one line of JSON")
     arguments = parser.parse_args()
     torch.set_num_threads(1)
-    domains = [arguments.domain] if arguments.domain else RL_DOMAINS
+    domains = [arguments.domain] if arguments.domain else PUBLISHED_DOMAINS
     tasks = arguments.tasks or [task for domain in domains for task in TASKS[domain]]
     compare = compare_memory if arguments.memory else compare_rates
     results = compare(arguments, [get_task(task) for task in tasks])

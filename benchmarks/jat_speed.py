@@ -17,8 +17,8 @@ import numpy as np
 import torch
 
 from benchmarks.rates import record, write_measurements
-from trainer.configuration_jat import PRESETS, JatConfig
-from trainer.modeling_jat import JatModel
+from trainer.model.configuration_jat import PRESETS, JatConfig
+from trainer.model.modeling_jat import JatModel
 
 OBSERVATION, ACTION, TIMESTEPS = 27, 8, 256
 ENVS = 32

@@ -8,6 +8,7 @@ import numpy as np
 import pyarrow as pa
 from PIL import Image
 
+from pipeline.domains import get_domain
 from pipeline.schema import arrow_schema, to_table
 from pipeline.shards import write_shard
 from pipeline.tasks import get_task
@@ -38,17 +39,19 @@ def write_dataset(root: Path, domains: Sequence[str], seed: int = 0) -> None:
     for domain in domains:
         task = TASKS[domain]
         path = root / task / "train-00000-of-00001.parquet"
+        modality = get_domain(domain).modality
+        assert modality is not None
         if domain == "text":
             table = pa.table(
-                {"text": [sentence(rng, 2000) for _ in range(60)]}, arrow_schema(domain)
+                {"text": [sentence(rng, 2000) for _ in range(60)]}, arrow_schema(modality)
             )
         elif domain == "vision":
             pictures = [{"bytes": picture(rng), "path": None} for _ in range(64)]
             texts = [sentence(rng, int(n)) for n in rng.integers(8, 16, len(pictures))]
-            table = pa.table({"images": pictures, "text": texts}, arrow_schema(domain))
+            table = pa.table({"images": pictures, "text": texts}, arrow_schema(modality))
         else:
             steps, count = EPISODES[task]
-            table = to_table(domain, [episode(task, steps, rng) for _ in range(count)], "x", "0")
+            table = to_table(modality, [episode(task, steps, rng) for _ in range(count)], "x", "0")
         write_shard(path, table.schema, [table])
 
 

@@ -14,7 +14,6 @@ import platform
 import tempfile
 import time
 from collections.abc import Iterator
-from functools import partial
 from importlib.resources import files
 from pathlib import Path
 from statistics import fmean
@@ -23,17 +22,18 @@ from typing import Any
 import pyarrow as pa
 import torch
 
-from experts.bot import make_policy
-from experts.network import CONVOLUTIONS, Architecture, Network
-from experts.policy import NetworkPolicy
+from experts.appo.network import CONVOLUTIONS, Architecture, Network
+from experts.appo.network_policy import NetworkPolicy
+from experts.bot.bot_policy import make_policy
 from pipeline import schema
-from pipeline.domains import RL_DOMAINS, get_domain
+from pipeline.domains import PUBLISHED_DOMAINS, get_domain
+from pipeline.engines import make_envs
 from pipeline.rollout import rollout
 from pipeline.seeds import env_seeds
 from pipeline.shards import write_shard
 from pipeline.stage import read_json, write_json
 from pipeline.tasks import tasks_of
-from pipeline.types import Domain, Policy, Task, VectorEnv
+from pipeline.types import Policy, Task, VectorEnv
 
 EVERY = {"mujoco": 1, "metaworld": 5, "babyai": 4, "atari": 4}
 """Every how many tasks of the table one is measured."""
@@ -45,20 +45,19 @@ SLOTS = {"mujoco": 16, "metaworld": 16, "babyai": 8, "atari": 4}
 
 def measure(task: Task, seconds: float) -> tuple[int, int, float, int]:
     """(episodes, steps, core-seconds, bytes) of collecting one task for ``seconds`` of a core."""
-    domain = get_domain(task.domain)
     counts, spent = [0, 0], 0.0
 
     def rounds() -> Iterator[pa.Table]:
         # Whole rounds only: episodes that were begun and not finished would cost and not count.
         nonlocal spent
         for number in itertools.count():
-            envs, policy, seeds = start_round(task, domain, number)
+            envs, policy, seeds = start_round(task, number)
             start = time.process_time()
-            keep = partial(schema.keep_observations, domain.name)
-            for episode in rollout(task.id, envs, policy, seeds, PER_SLOT[domain.name], keep=keep):
+            keep = schema.keep_observations
+            for episode in rollout(task.id, envs, policy, seeds, PER_SLOT[task.domain], keep=keep):
                 counts[0] += 1
                 counts[1] += len(episode)
-                yield schema.to_table(domain.name, [episode], "name", "0" * 64)
+                yield schema.to_table(task.modality, [episode], "name", "0" * 64)
             spent += time.process_time() - start
             envs.close()
             if spent >= seconds:
@@ -66,23 +65,22 @@ def measure(task: Task, seconds: float) -> tuple[int, int, float, int]:
 
     with tempfile.TemporaryDirectory() as folder:
         path = Path(folder) / "shard.parquet"
-        write_shard(path, schema.arrow_schema(domain.name), rounds())
+        write_shard(path, schema.arrow_schema(task.modality), rounds())
         size = path.stat().st_size
     return counts[0], counts[1], spent, size
 
 
-def start_round(task: Task, domain: Domain, number: int) -> tuple[VectorEnv, Policy, list[int]]:
+def start_round(task: Task, number: int) -> tuple[VectorEnv, Policy, list[int]]:
     """Environments with seeds of their own, and who plays in them."""
-    seeds = env_seeds(0, "rates", task.id, number, count=SLOTS[domain.name])
-    make_envs = domain.expert_envs or domain.make_envs
-    assert make_envs is not None
+    seeds = env_seeds(0, "rates", task.id, number, count=SLOTS[task.domain])
     envs = make_envs(task, seeds)
-    return envs, make_policy(task) if domain.expert_envs else untrained(domain, envs), seeds
+    trained = get_domain(task.domain).recipe is not None
+    return envs, untrained(task, envs) if trained else make_policy(task), seeds
 
 
-def untrained(domain: Domain, envs: VectorEnv) -> NetworkPolicy:
+def untrained(task: Task, envs: VectorEnv) -> NetworkPolicy:
     """A network like an expert's, whose actions are all about equally likely."""
-    image, discrete = domain.modality == "image", hasattr(envs.action_space, "n")
+    image, discrete = task.modality.observation == "image", task.modality.action == "discrete"
     architecture = Architecture(
         observation=tuple(envs.observation_space.shape),
         actions=int(envs.action_space.n if discrete else envs.action_space.shape[0]),
@@ -94,7 +92,8 @@ def untrained(domain: Domain, envs: VectorEnv) -> NetworkPolicy:
         divide=255.0 if image else 1.0,
         normalised=True,
     )
-    return NetworkPolicy(Network(architecture), domain.observation, "sample", 0, "untrained", "")
+    column = task.modality.observation_column
+    return NetworkPolicy(Network(architecture), column, "sample", 0, "untrained", "")
 
 
 def rows(domain: str, seconds: float) -> list[dict[str, Any]]:
@@ -147,7 +146,7 @@ def write_measurements(rows: list[dict[str, Any]]) -> None:
 def main() -> None:
     """Measure one domain."""
     parser = argparse.ArgumentParser(description="Measure how fast a domain is collected.")
-    parser.add_argument("--domain", required=True, choices=RL_DOMAINS)
+    parser.add_argument("--domain", required=True, choices=PUBLISHED_DOMAINS)
     parser.add_argument("--seconds", type=float, default=1, help="for each task")
     parser.add_argument("--write", action="store_true", help="into measurements.json")
     arguments = parser.parse_args()

@@ -13,8 +13,8 @@ from sample_factory.model.actor_critic import create_actor_critic
 from sample_factory.model.model_utils import get_rnn_size
 from sample_factory.utils.utils import log
 
-from experts.network import CONVOLUTIONS, Architecture, load, renamed
-from experts.recipe import Training, make_config
+from experts.appo.network import CONVOLUTIONS, Architecture, load, renamed
+from experts.appo.recipe import Training, make_config
 from pipeline.domains import get_domain
 from pipeline.stage import read_json
 from pipeline.types import Observations, Task, VectorEnv
@@ -39,7 +39,7 @@ class SampleFactoryPolicy:
             Training(task.id, 1, 1, settings(task, architecture), {}, 0, folder)
         )
         self._argmax = config["mode"] == "argmax"
-        self._column = get_domain(task.domain).observation
+        self._column = task.modality.observation_column
         self._model = create_actor_critic(self._cfg, *spaces(architecture)).eval()
         weights = load(folder / "model.safetensors", architecture).state_dict()
         theirs: dict[str, Any] = self._model.state_dict()
@@ -88,7 +88,7 @@ def settings(task: Task, architecture: Architecture) -> dict[str, Any]:
 
 
 def spaces(architecture: Architecture) -> tuple[gymnasium.spaces.Dict, gymnasium.Space]:
-    """Of observations and actions."""
+    """The spaces of observations and actions."""
     image = bool(architecture.convolutions)
     low, high, dtype = (0, 255, np.uint8) if image else (-np.inf, np.inf, np.float32)
     observation = gymnasium.spaces.Box(low, high, architecture.observation, dtype)

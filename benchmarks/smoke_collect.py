@@ -27,7 +27,8 @@ from benchmarks.smoke import report, try_all
 from benchmarks.untrained import write_untrained
 from dataset_builder import build, collect, validate
 from pipeline import paths
-from pipeline.domains import RL_DOMAINS, get_domain
+from pipeline.domains import PUBLISHED_DOMAINS, get_domain
+from pipeline.engines import make_envs
 from pipeline.errors import UserError
 from pipeline.manifest import read_manifest
 from pipeline.params import Params, validate_params
@@ -35,12 +36,12 @@ from pipeline.shards import read_rows
 from pipeline.stage import exit_with_one_line, log, write_json
 from pipeline.tasks import all_tasks, get_task
 from pipeline.types import Task, VectorEnv
-from trainer.batches import EpisodeSource, make_batch
-from trainer.data import find_shards, load
-from trainer.image_jat import stack_frames
-from trainer.processing_jat import JatProcessor
-from trainer.specs import make_spec
-from trainer.tokenizer import train_tokenizer
+from trainer.feed.batches import EpisodeSource, make_batch
+from trainer.feed.data import find_shards, load
+from trainer.feed.specs import make_spec
+from trainer.feed.tokenizer import train_tokenizer
+from trainer.model.image_jat import stack_frames
+from trainer.model.processing_jat import JatProcessor
 
 SLOTS = {"mujoco": 4, "metaworld": 4, "babyai": 4, "atari": 2}
 EPISODES_PER_SLOT = {"mujoco": 2, "metaworld": 2, "babyai": 2, "atari": 1}
@@ -64,7 +65,7 @@ class Unit:
     def params(self) -> Params:
         """A profile of this task alone, whose budget is one shard."""
         slots = SLOTS[self.task.domain]
-        groups: dict[str, Any] = {name: {"collect": {"episodes": 1}} for name in RL_DOMAINS}
+        groups: dict[str, Any] = {name: {"collect": {"episodes": 1}} for name in PUBLISHED_DOMAINS}
         groups[self.task.domain] = {
             "tasks": [self.task.id],
             "expert": {"source": "train" if get_domain(self.task.domain).recipe else "bot"},
@@ -121,11 +122,10 @@ def read_back(task: Task) -> None:
     domain = get_domain(task.domain)
     processor = JatProcessor(train_tokenizer(data.texts(), VOCABULARY))
     source = EpisodeSource(data, make_spec(data, domain.context, normalise=False), processor)
-    make_envs = domain.expert_envs or domain.make_envs
-    assert make_envs is not None
     envs = make_envs(task, [seed])
     try:
-        compare(envs, domain.observation, shown(source, number, envs.observation_space.shape))
+        column, shape = task.modality.observation_column, envs.observation_space.shape
+        compare(envs, column, shown(source, number, shape))
     finally:
         envs.close()
 
@@ -139,7 +139,7 @@ def shown(source: EpisodeSource, number: int, shape: tuple[int, ...]) -> Shown:
     if source.domain == "atari":
         observations = stack_frames(batch["frames"])[real]
     else:
-        observations = batch[get_domain(source.domain).observation][real]
+        observations = batch[source.modality.observation_column][real]
     if source.domain == "babyai":  # the mission's tokens come after it
         observations = observations[:, : shape[0]]
     kind = "continuous" if source.spec.num_actions is None else "discrete"

@@ -17,10 +17,11 @@ from typing import Any
 import numpy as np
 
 from benchmarks.smoke import report, try_all
-from experts.policy import load_policy
-from experts.random_scores import RandomPlay
-from experts.train import Unit, make_expert
+from experts.load import load_policy
+from experts.random_scores import BaselinePlay
+from experts.train import ExpertJob, make_expert
 from pipeline.domains import get_domain
+from pipeline.engines import make_envs
 from pipeline.errors import UserError
 from pipeline.seeds import env_seeds
 from pipeline.stage import exit_with_one_line, read_json
@@ -34,43 +35,45 @@ ACTING_ENVS, ACTING_STEPS = 4, 50
 SEED = 1
 
 
-def make_unit(task: Task, steps: int, folder: Path) -> Unit:
+def make_job(task: Task, steps: int, folder: Path) -> ExpertJob:
     """The expert of one task, with budgets of seconds."""
     domain = get_domain(task.domain)
     assert domain.recipe is not None
-    random = RandomPlay(task.id, 1, SEED, {}, folder / "random" / f"{task.id}.json")
-    return Unit(
+    random, noop = (
+        BaselinePlay(task.id, policy, 1, SEED, {}, folder / policy / f"{task.id}.json")
+        for policy in ("random", "noop")
+    )
+    return ExpertJob(
         task=task.id,
         source="train",
         steps=steps,
         envs=ENVS[task.domain],
         recipe=domain.recipe(task),
-        env={},
+        options={},
         seed=SEED,
         mode=domain.expert_mode,
         episodes=1,
         random=random,
+        noop=noop,
         folder=folder / "experts" / task.id,
         training=folder / "training" / task.id,
     )
 
 
-def check(unit: Unit) -> float:
+def check(job: ExpertJob) -> float:
     """Make one expert and act with what it left; seconds. RuntimeError says what is wrong."""
     start = time.monotonic()
-    make_expert(unit)
-    trained = read_json(unit.folder / "config.json")["steps"]
-    if trained < unit.steps:
-        raise RuntimeError(f"the last checkpoint has {trained} of {unit.steps} steps")
-    act(get_task(unit.task), unit.folder)
+    make_expert(job)
+    trained = read_json(job.folder / "config.json")["steps"]
+    if trained < job.steps:
+        raise RuntimeError(f"the last checkpoint has {trained} of {job.steps} steps")
+    act(get_task(job.task), job.folder)
     return time.monotonic() - start
 
 
 def act(task: Task, folder: Path) -> None:
     """Play with the policy of an expert's folder; RuntimeError for actions that cannot be taken."""
     policy = load_policy(task, folder, SEED)
-    make_envs = get_domain(task.domain).make_envs
-    assert make_envs is not None
     envs = make_envs(task, env_seeds(SEED, "smoke", task.id, count=ACTING_ENVS))
     try:
         policy.bind(envs)
@@ -91,8 +94,8 @@ def act(task: Task, folder: Path) -> None:
 def run(tasks: Sequence[Task], steps: int, workers: int) -> dict[str, Any]:
     """The outcome of every task (``benchmarks.smoke.try_all``)."""
     with tempfile.TemporaryDirectory() as name:
-        units = [make_unit(task, steps, Path(name)) for task in tasks]
-        return try_all(check, units, workers, name=lambda unit: unit.task)
+        jobs = [make_job(task, steps, Path(name)) for task in tasks]
+        return try_all(check, jobs, workers, name=lambda job: job.task)
 
 
 def main() -> None:

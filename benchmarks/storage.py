@@ -32,12 +32,13 @@ import pyarrow as pa
 
 from dataset_builder.export import write_split
 from pipeline import frames, schema
+from pipeline.domains.atari import MODALITY
 from pipeline.errors import UserError
 from pipeline.seeds import sequence
 from pipeline.shards import read_rows, read_tables, write_files
 from pipeline.stage import exit_with_one_line
 from pipeline.tasks import tasks_of
-from trainer.data import load
+from trainer.feed.data import load
 
 CONTEXT = 32  # steps of a window, as in JAT's training on Atari
 WINDOWS = 200  # in a round
@@ -151,7 +152,7 @@ def _new(folder: Path) -> Path:
 
 
 def _schema() -> pa.Schema:
-    return schema.arrow_schema("atari")
+    return schema.arrow_schema(MODALITY)
 
 
 def check(ours: Iterable[Arrays], published: Iterable[Arrays]) -> None:

@@ -1,9 +1,9 @@
 """How fast experts are trained here, against Sample Factory's own sampling over Gymnasium.
 
 Both sides train the same APPO on the same task and the same cores, in one run of this program.
-Ours is ``experts.sample_factory``: all environments are one EnvPool, sampling and learning take
-turns in one process. Theirs is ``benchmarks.reference_training``: Gymnasium environments one by
-one, in processes of their own. A rate is agent steps (on Atari four frames each) a second of
+Ours is ``experts.appo.sample_factory``: all environments are one EnvPool, sampling and learning
+take turns in one process. Theirs is ``benchmarks.reference_training``: Gymnasium environments one
+by one, in processes of their own. A rate is agent steps (on Atari four frames each) a second of
 wall clock between the first and the last report of the learner, so that starting up counts for
 neither side.
 
@@ -37,8 +37,8 @@ from sample_factory.envs.env_utils import register_env
 from sample_factory.train import make_runner
 
 from benchmarks import reference_training
-from experts import sample_factory
-from experts.recipe import Training
+from experts.appo import sample_factory
+from experts.appo.recipe import Training
 from pipeline.domains import get_domain
 from pipeline.errors import UserError
 from pipeline.stage import exit_with_one_line
@@ -48,7 +48,7 @@ TASKS = ("mujoco-halfcheetah", "mujoco-hopper", "atari-pong")
 STEPS = {"mujoco": 60_000, "atari": 6_000}
 """Agent steps of one run: some seconds."""
 ENVS = {"mujoco": 64, "atari": 8}
-"""Of both sides, as many as Sample Factory's examples have."""
+"""Environments of both sides, as many as Sample Factory's examples have."""
 THEIRS, DEFAULT = "Sample Factory over Gymnasium", "ours, serial (the default)"
 ASYNCHRONOUS = {"serial_mode": False, "async_rl": True}
 SETTINGS: dict[str, dict[str, dict[str, Any]]] = {
@@ -125,12 +125,12 @@ class Bench:
     task: str
     steps: int
     threads: int
-    """Of ours; theirs has as many processes as its examples set."""
+    """Threads of ours; theirs has as many processes as its examples set."""
     folder: Path
 
     @property
     def domain(self) -> str:
-        """Of the task."""
+        """The task's domain."""
         return get_task(self.task).domain
 
     def ours(self, settings: dict[str, Any], folder: Path, learn: bool = True) -> Clock:

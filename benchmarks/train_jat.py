@@ -29,16 +29,16 @@ from torch import Tensor
 from transformers import GPTNeoConfig, GPTNeoModel
 
 from benchmarks.random_dataset import TASKS, write_dataset
-from pipeline.domains import CORPUS_DOMAINS, RL_DOMAINS
+from pipeline.domains import CORPUS_DOMAINS, PUBLISHED_DOMAINS
 from pipeline.errors import UserError
 from pipeline.params import Params, load_params
 from pipeline.stage import exit_with_one_line
-from trainer.configuration_jat import JatConfig
-from trainer.modeling_jat import JatModel
-from trainer.parts import prepare
+from trainer.feed.sampling import PUBLISHED_WEIGHTS, BatchPlan
+from trainer.model.configuration_jat import JatConfig
+from trainer.model.modeling_jat import JatModel
 from trainer.pretrained import quiet
-from trainer.sampling import PUBLISHED_WEIGHTS, Plan
-from trainer.speed import clock, measured_peak, sequence_lengths, training_operations
+from trainer.training.parts import prepare
+from trainer.training.speed import clock, measured_peak, sequence_lengths, training_operations
 
 PROFILES = {"laptop": "params.yaml", "paper": "params/paper.yaml"}
 GPT2_TOKENS = 50_257
@@ -95,7 +95,7 @@ class Mixture:
     """One micro-batch of each domain."""
 
     model: JatModel
-    plans: dict[str, Plan]
+    plans: dict[str, BatchPlan]
     weights: dict[str, float]
     """How often a micro-batch of each domain is drawn, relative to the others."""
 
@@ -114,7 +114,9 @@ class Mixture:
 def domain_weights(params: Params) -> dict[str, float]:
     """The sum of the weights of a profile's tasks, by domain; 0 is left out."""
     factors = params.jat.weights
-    weights = {name: len(params.domain(name).tasks) * factors.get(name, 1.0) for name in RL_DOMAINS}
+    weights = {
+        name: len(params.domain(name).tasks) * factors.get(name, 1.0) for name in PUBLISHED_DOMAINS
+    }
     published = PUBLISHED_WEIGHTS if params.jat.sampling == "published" else {}
     for name in CORPUS_DOMAINS:
         corpora = [published.get(corpus.name, 1.0) for corpus in getattr(params, name)]
@@ -131,7 +133,7 @@ def make_mixture(params: Params) -> Mixture:
     for source in parts.sources:
         budget = settings.domain_batch_tokens.get(source.domain, settings.batch_tokens)
         budgets = {source.domain: budget}
-        plans[source.domain] = Plan([source], {source.task: 1.0}, budgets, LOADED, params.seed)
+        plans[source.domain] = BatchPlan([source], {source.task: 1.0}, budgets, LOADED, params.seed)
     return Mixture(parts.model, plans, weights)
 
 

@@ -15,9 +15,9 @@ from pathlib import Path
 import torch
 
 from benchmarks.rates import record, write_measurements
-from experts.checkpoints import checkpoints_of, steps_of
-from experts.recipe import Training
-from experts.sample_factory import train
+from experts.appo.checkpoints import checkpoints_of, steps_of
+from experts.appo.recipe import Training
+from experts.appo.sample_factory import train
 from pipeline.domains import get_domain
 from pipeline.stage import exit_with_one_line
 from pipeline.tasks import get_task

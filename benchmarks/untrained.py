@@ -5,9 +5,10 @@ from pathlib import Path
 
 import torch
 
-from dataset_builder.collect import Job
-from experts.network import CONVOLUTIONS, Architecture, Network, save
+from dataset_builder.collect import TaskCollection
+from experts.appo.network import CONVOLUTIONS, Architecture, Network, save
 from pipeline.domains import get_domain
+from pipeline.engines import make_envs
 from pipeline.seeds import sequence
 from pipeline.settings import Collect
 from pipeline.stage import write_json
@@ -16,7 +17,9 @@ from pipeline.types import Task
 SEED = 0
 
 
-def make_job(task: Task, experts: Path | None, folder: Path, slots: int, per_slot: int) -> Job:
+def make_job(
+    task: Task, experts: Path | None, folder: Path, slots: int, per_slot: int
+) -> TaskCollection:
     """The collection of one task into ``folder``, by its expert of ``experts`` if there is one."""
     domain = get_domain(task.domain)
     expert = folder / "expert"
@@ -26,16 +29,15 @@ def make_job(task: Task, experts: Path | None, folder: Path, slots: int, per_slo
         write_untrained(task, expert)
     budget = Collect(episodes=1, slots=slots, episodes_per_slot=per_slot)
     decides = {"seed": SEED, "env": {}}
-    return Job(task, budget, decides, {}, domain.policy, expert, folder)
+    return TaskCollection(task, budget, decides, {}, domain.policy, expert, folder)
 
 
 def write_untrained(task: Task, folder: Path) -> None:
     """An expert's folder with a network of the domain's recipe, whose weights are random."""
     domain = get_domain(task.domain)
-    assert domain.make_envs is not None
     assert domain.recipe is not None
-    envs, recipe = domain.make_envs(task, [SEED]), domain.recipe(task)
-    image, discrete = domain.modality == "image", hasattr(envs.action_space, "n")
+    envs, recipe = make_envs(task, [SEED]), domain.recipe(task)
+    image, discrete = task.modality.observation == "image", task.modality.action == "discrete"
     architecture = Architecture(
         observation=tuple(envs.observation_space.shape),
         actions=int(envs.action_space.n if discrete else envs.action_space.shape[0]),

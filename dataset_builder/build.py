@@ -12,7 +12,7 @@ import argparse
 import hashlib
 import shutil
 from collections.abc import Iterable, Iterator
-from dataclasses import dataclass
+from dataclasses import asdict, dataclass
 from pathlib import Path
 from typing import Any
 
@@ -23,7 +23,7 @@ from dataset_builder import validate
 from dataset_builder.card import card
 from dataset_builder.statistics import DocumentStatistics, EpisodeStatistics
 from pipeline import manifest, paths, schema
-from pipeline.domains import CORPUS_DOMAINS, RL_DOMAINS
+from pipeline.domains import CORPUS_DOMAINS, get_domain
 from pipeline.errors import UserError
 from pipeline.fanout import fan_out
 from pipeline.params import Params
@@ -37,6 +37,7 @@ from pipeline.stage import (
     write_json,
 )
 from pipeline.tasks import get_task
+from pipeline.types import Modality
 
 SPLITS = ("train", "test")
 Key = tuple[int, int]
@@ -44,18 +45,19 @@ Key = tuple[int, int]
 
 
 @dataclass(frozen=True)
-class Source:
+class Configuration:
     """What one configuration of the dataset is made from."""
 
     name: str
     domain: str
+    modality: Modality
     files: dict[str, list[Path]]
     """Split -> files; episodes are under ``all`` and split here."""
     test_fraction: float
     provenance: dict[str, Any]
     """What the manifest tells about the origin."""
     folder: Path
-    """Where the configuration goes."""
+    """The folder of the configuration."""
 
     @property
     def fingerprint(self) -> str:
@@ -91,20 +93,18 @@ def main(params: Params, arguments: argparse.Namespace) -> None:
     validate.check_or_stop(folder, replay=0, workers=params.workers)
 
 
-def find_sources(params: Params, folder: Path) -> tuple[list[Source], dict[str, str]]:
+def find_sources(params: Params, folder: Path) -> tuple[list[Configuration], dict[str, str]]:
     """The configurations of a profile; and task -> why it has none."""
     sources, left_out = [], {}
-    for domain in RL_DOMAINS:
-        for id in params.domain(domain).tasks:
-            source = episodes_source(id, params.domain(domain).collect.test_fraction, folder)
-            if source.files["all"]:
-                sources.append(source)
-            else:
-                left_out[id] = source.provenance.get("skipped", "no episodes")
-    for domain in CORPUS_DOMAINS:
-        sources += [
-            corpus_source(domain, corpus.name, folder) for corpus in getattr(params, domain)
-        ]
+    for id in params.tasks:
+        fraction = params.domain(get_task(id).domain).collect.test_fraction
+        source = episodes_source(id, fraction, folder)
+        if source.files["all"]:
+            sources.append(source)
+        else:
+            left_out[id] = source.provenance.get("skipped", "no episodes")
+    for kind in CORPUS_DOMAINS:
+        sources += [corpus_source(kind, corpus.name, folder) for corpus in getattr(params, kind)]
     names = [source.name for source in sources]
     for name in names:
         if names.count(name) > 1:
@@ -112,7 +112,7 @@ def find_sources(params: Params, folder: Path) -> tuple[list[Source], dict[str, 
     return sources, left_out
 
 
-def episodes_source(id: str, test_fraction: float, folder: Path) -> Source:
+def episodes_source(id: str, test_fraction: float, folder: Path) -> Configuration:
     """The collected episodes of one task."""
     task = get_task(id)
     origin = paths.episodes_folder(task).resolve()
@@ -120,22 +120,28 @@ def episodes_source(id: str, test_fraction: float, folder: Path) -> Source:
     files = [origin / entry["file"] for entry in content["files"] if entry["rows"]]
     checksums = [entry["sha256"] for entry in content["files"]]
     provenance = {
-        key: content[key] for key in ("decides", "expert", "dropped", "skipped") if key in content
+        key: content[key]
+        for key in ("decides", "expert", "engine", "distinct", "dropped", "skipped")
+        if key in content
     } | {"shards_sha256": manifest.fingerprint({"sha256": checksums})}
-    return Source(id, task.domain, {"all": files}, test_fraction, provenance, folder / id)
+    return Configuration(
+        id, task.domain, task.modality, {"all": files}, test_fraction, provenance, folder / id
+    )
 
 
-def corpus_source(domain: str, name: str, folder: Path) -> Source:
+def corpus_source(domain: str, name: str, folder: Path) -> Configuration:
     """One corpus, which its own stage has split."""
     origin = paths.corpus_folder(domain, name).resolve()
     report = read_json(origin / "report.json")
     files = {split: sorted(origin.glob(f"{split}-*.parquet")) for split in SPLITS}
     if not files["train"]:
         raise UserError(f"'{origin}' has no train-*.parquet: run the stage that builds it")
-    return Source(name, domain, files, 0.0, {"report": report}, folder / name)
+    modality = get_domain(domain).modality
+    assert modality is not None
+    return Configuration(name, domain, modality, files, 0.0, {"report": report}, folder / name)
 
 
-def is_built(source: Source) -> bool:
+def is_built(source: Configuration) -> bool:
     """Whether the configuration is there and would come out the same."""
     if not (source.folder / manifest.NAME).exists():
         return False
@@ -147,18 +153,18 @@ def is_built(source: Source) -> bool:
     )
 
 
-def build(source: Source) -> None:
+def build(source: Configuration) -> None:
     """Write one configuration."""
-    if source.domain in RL_DOMAINS:
+    if source.modality.episodic:
         test = choose_test(source.files["all"], source.test_fraction)
         streams = {split: select(source.files["all"], test, split == "test") for split in SPLITS}
     else:
         streams = {split: _chain(source.files[split]) for split in SPLITS}
-    arrow_schema = schema.arrow_schema(source.domain)
+    arrow_schema = schema.arrow_schema(source.modality)
     statistics, files = {}, []
     with replaced_folder(source.folder) as folder:
         for split, tables in streams.items():
-            seen = EpisodeStatistics() if source.domain in RL_DOMAINS else DocumentStatistics()
+            seen = EpisodeStatistics() if source.modality.episodic else DocumentStatistics()
             written = write_files(folder, split, arrow_schema, seen.watch(tables))
             statistics[split] = seen.summary()
             files += [
@@ -169,6 +175,7 @@ def build(source: Source) -> None:
         content = {
             "task": source.name,
             "domain": source.domain,
+            "modality": asdict(source.modality),
             "fingerprint": source.fingerprint,
             "provenance": source.provenance,
             "test_fraction": source.test_fraction,

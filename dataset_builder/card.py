@@ -6,10 +6,11 @@ from typing import Any
 import yaml
 
 from pipeline import manifest
-from pipeline.domains import RL_DOMAINS, get_domain
-from pipeline.domains.metaworld import SUCCESS
-from pipeline.schema import COLUMNS, VERSION
+from pipeline.domains import get_domain
+from pipeline.parity import parity_of
+from pipeline.schema import VERSION, columns
 from pipeline.tasks import get_task
+from pipeline.types import Modality
 
 LICENSE = "apache-2.0"
 SIZES = ((10**3, "n<1K"), (10**4, "1K<n<10K"), (10**5, "10K<n<100K"), (10**6, "100K<n<1M"),
@@ -18,8 +19,9 @@ SIZES = ((10**3, "n<1K"), (10**4, "1K<n<10K"), (10**5, "10K<n<100K"), (10**6, "1
 COLUMN_NOTES = {
     "continuous_observations": "what the agent sees before each action",
     "continuous_actions": "the action taken, clipped to the action box",
-    "discrete_observations": "direction, then the 7·7·3 symbols of the view, before each action",
-    "text_observations": "the mission, before each action",
+    "discrete_observations": "the integers that the agent sees before each action (in BabyAI the "
+    "direction, then the 7·7·3 symbols of the view)",
+    "text_observations": "the text that comes with them, such as the mission",
     "discrete_actions": "the action taken",
     "frames": "the newest 84×84 grey frame before each action, 7,056 bytes, row by row",
     "rewards": "what the action in the same place earned, unclipped",
@@ -40,8 +42,8 @@ def card(
     contents: list[dict[str, Any]], statistics: dict[str, Any], left_out: dict[str, str]
 ) -> str:
     """README.md: ``contents`` are the configurations' manifests, ``statistics`` theirs by name."""
-    episodic = [content for content in contents if content["domain"] in RL_DOMAINS]
-    corpora = [content for content in contents if content["domain"] not in RL_DOMAINS]
+    episodic = [content for content in contents if _modality(content).episodic]
+    corpora = [content for content in contents if not _modality(content).episodic]
     sections = [
         _header(contents),
         _introduction(contents),
@@ -50,7 +52,7 @@ def card(
         _left_out(left_out) if left_out else "",
         _corpora(corpora) if corpora else "",
         _columns(contents),
-        _rebuilding_stacks() if any(c["domain"] == "atari" for c in contents) else "",
+        _rebuilding_stacks() if any(_modality(c).observation == "image" for c in contents) else "",
         _checking(),
     ]
     return "\n".join(section for section in sections if section)
@@ -59,7 +61,7 @@ def card(
 def _header(contents: list[dict[str, Any]]) -> str:
     rows = sum(entry["rows"] for content in contents for entry in content["files"])
     size = next((name for limit, name in SIZES if rows < limit), "1B<n<10B")
-    episodic = any(content["domain"] in RL_DOMAINS for content in contents)
+    episodic = any(_modality(content).episodic for content in contents)
     header = {
         "pretty_name": "Jack of All Trades",
         "license": LICENSE,
@@ -126,8 +128,8 @@ def _episodes(contents: list[dict[str, Any]], statistics: dict[str, Any]) -> str
         "*Expert* is what the expert scored before it was let play, with the verdict of that gate.",
         "",
         "| configuration | train | test | steps | size | return | expert | random | "
-        "published expert |",
-        "|---|--:|--:|--:|--:|--:|---|--:|--:|",
+        "published expert | environment | engine |",
+        "|---|--:|--:|--:|--:|--:|---|--:|--:|---|---|",
     ]
     for content in contents:
         name = content["task"]
@@ -144,6 +146,8 @@ def _episodes(contents: list[dict[str, Any]], statistics: dict[str, Any]) -> str
             _verdict(content["provenance"]["expert"]),
             _number(task.random_mean),
             _number(task.expert_mean),
+            f"`{task.gymnasium_id}`",
+            _engine(content),
         ]
         lines.append("| " + " | ".join(cells) + " |")
     lines += ["", *_notes(contents, statistics)]
@@ -158,8 +162,16 @@ def _notes(contents: list[dict[str, Any]], statistics: dict[str, Any]) -> Iterab
         if "success_rate" in statistics[c["task"]]["train"]
     ]
     if rates:
-        yield f"{SUCCESS} Episodes of the train split that succeed: {', '.join(rates)}."
+        domains = dict.fromkeys(content["domain"] for content in contents)
+        known = [sentence for name in domains if (sentence := get_domain(name).success)]
+        yield f"{' '.join(known)} Episodes of the train split that succeed: {', '.join(rates)}."
         yield ""
+    yield from _engines(contents)
+    for content in contents:
+        distinct, rows = content["provenance"].get("distinct"), _rows(content)
+        if distinct is not None and distinct < rows:
+            yield f"- `{content['task']}`: {distinct:,} of {rows:,} episodes are distinct"
+    yield ""
     if any(content["provenance"]["dropped"] for content in contents):
         yield "Episodes that the expert gave up are not stored:"
         yield ""
@@ -170,6 +182,25 @@ def _notes(contents: list[dict[str, Any]], statistics: dict[str, Any]) -> Iterab
                 f"{reason} ({count:,})" for reason, count in sorted(dropped.items())
             )
             yield f"- `{content['task']}`: {sum(dropped.values()):,}, {reasons}"
+
+
+def _engine(content: dict[str, Any]) -> str:
+    engine = content["provenance"].get("engine")
+    return f"{engine['engine']}, {engine['simulator']}" if engine else "–"
+
+
+def _engines(contents: list[dict[str, Any]]) -> Iterable[str]:
+    """How far the engines are the reference implementations, as it was measured."""
+    engines = {c["task"]: c["provenance"].get("engine") for c in contents}
+    found = {task: parity_of(task, engine) for task, engine in engines.items() if engine}
+    equal = [task for task, verdict in found.items() if verdict == "equal"]
+    yield (
+        f"The engine of {len(equal)} of {len(found)} environments was compared with the reference "
+        "implementation and equals it: spaces, first observations, what moves, rewards of the same "
+        "actions, random returns, time limits, ends of episodes (`pipeline/data/parity.csv`)."
+    )
+    yield ""
+    yield from (f"- `{task}`: {verdict}" for task, verdict in found.items() if verdict != "equal")
 
 
 def _left_out(left_out: dict[str, str]) -> str:
@@ -202,15 +233,26 @@ def _corpora(contents: list[dict[str, Any]]) -> str:
 
 def _columns(contents: list[dict[str, Any]]) -> str:
     lines = ["## Columns", ""]
-    for domain in dict.fromkeys(content["domain"] for content in contents):
-        modality = get_domain(domain).modality
-        lines += [f"**{domain}** ({modality})", "", "| column | type | meaning |", "|---|---|---|"]
+    groups: dict[Modality, list[dict[str, Any]]] = {}
+    for content in contents:
+        groups.setdefault(_modality(content), []).append(content)
+    for modality, group in groups.items():
+        domains = dict.fromkeys(get_domain(content["domain"]).title for content in group)
+        kinds = modality.observation
+        if modality.episodic:
+            kinds = f"{kinds} observations, {modality.action} actions"
+        lines += [f"**{', '.join(domains)}** ({kinds})", "", "| column | type | meaning |"]
+        lines += ["|---|---|---|"]
         lines += [
             f"| `{name}` | `{_type(type)}` | {COLUMN_NOTES[name]} |"
-            for name, type in COLUMNS[domain].items()
+            for name, type in columns(modality).items()
         ]
         lines.append("")
     return "\n".join(lines)
+
+
+def _modality(content: dict[str, Any]) -> Modality:
+    return Modality(**content["modality"])
 
 
 def _rebuilding_stacks() -> str:
@@ -245,8 +287,8 @@ def _version(contents: list[dict[str, Any]]) -> str:
     return manifest.fingerprint(sums)[:12]
 
 
-def _rows(content: dict[str, Any], split: str) -> int:
-    return sum(entry["rows"] for entry in content["files"] if entry["split"] == split)
+def _rows(content: dict[str, Any], split: str | None = None) -> int:
+    return sum(entry["rows"] for entry in content["files"] if split in (None, entry["split"]))
 
 
 def _verdict(expert: dict[str, Any]) -> str:

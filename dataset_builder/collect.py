@@ -6,19 +6,20 @@ that its bytes are the same whoever makes it; its ``.json`` beside it says that 
 """
 
 import argparse
+import hashlib
 import math
 from collections.abc import Iterable, Iterator, Sequence
 from dataclasses import dataclass
-from functools import partial
 from itertools import accumulate
 from pathlib import Path
 from typing import Any
 
+import numpy as np
 import pyarrow as pa
 
 from dataset_builder.task_manifest import Record, totals, write_manifest
-from pipeline import manifest, paths, schema
-from pipeline.domains import RL_DOMAINS, get_domain
+from pipeline import engines, manifest, paths, schema
+from pipeline.domains import ENVIRONMENTS, PUBLISHED_DOMAINS, get_domain
 from pipeline.errors import UserError
 from pipeline.fanout import fan_out
 from pipeline.params import Params
@@ -28,7 +29,7 @@ from pipeline.settings import Collect
 from pipeline.shards import write_shard
 from pipeline.stage import log, read_json, run_stage, write_json
 from pipeline.tasks import get_task
-from pipeline.types import Episode, Policy, Task, resolve
+from pipeline.types import Episode, Modality, Policy, Task, resolve
 
 WEAK = ("weak", "failed")
 """Verdicts of the gate on experts that are left out unless ``keep_weak`` is set."""
@@ -38,7 +39,7 @@ TABLE_STEPS = 256
 
 
 @dataclass(frozen=True)
-class Job:
+class TaskCollection:
     """One task's collection."""
 
     task: Task
@@ -58,33 +59,48 @@ class Job:
         """Shards with another fingerprint are made anew."""
         return manifest.fingerprint(self.decides)
 
-    def units(self, done: Sequence[Record]) -> list["Unit"]:
+    @property
+    def accepted(self) -> set[str]:
+        """The fingerprints of shards that are as they would be made now: also those that name the
+        release of pyarrow, which decides no episode.
+        """
+        earlier = {**self.decides["packages"], "pyarrow": "26.0.1"}
+        return {
+            self.fingerprint,
+            manifest.fingerprint({**self.decides, "packages": earlier}),
+        }
+
+    def shards(self, done: Sequence[Record]) -> list["Shard"]:
         """The shards that follow the finished ones, as far as the budget is known to need them."""
         slots = shard_slots(self.settings, [record["steps"] for record in done])
-        return [Unit(self, shard, slots[shard]) for shard in range(len(done), len(slots))]
+        return [Shard(self, number, slots[number]) for number in range(len(done), len(slots))]
 
 
 @dataclass(frozen=True)
-class Unit:
+class Shard:
     """One shard of one task."""
 
-    job: Job
-    shard: int
+    job: TaskCollection
+    number: int
     slots: int
 
     @property
     def path(self) -> Path:
-        """Where the shard goes."""
-        return self.job.folder / f"shard-{self.shard:05d}.parquet"
+        """The file of the shard."""
+        return self.job.folder / f"shard-{self.number:05d}.parquet"
 
     def __str__(self) -> str:
-        return f"{self.job.task.id} shard {self.shard}"
+        return f"{self.job.task.id} shard {self.number}"
 
 
 def main(params: Params, arguments: argparse.Namespace) -> None:
-    """Collect one domain's episodes, none where the profile has no tasks of it."""
+    """Collect one stage's episodes, none where the profile has no tasks of it."""
     (paths.EPISODES / arguments.domain).mkdir(parents=True, exist_ok=True)
-    jobs, skipped = plan(params, arguments.domain)
+    jobs, skipped = [], []
+    for name in params.domains_of(arguments.domain):
+        planned, weak = plan_collection(params, name)
+        jobs += planned
+        skipped += weak
     records = collect(jobs, params.workers)
     manifests = [finish(job, records[job.task.id]) for job in jobs]
     for job in jobs:  # a worker that died in this run has left some as well
@@ -94,7 +110,7 @@ def main(params: Params, arguments: argparse.Namespace) -> None:
     write_json(metrics, {"skipped": len(skipped), **totals(manifests)})
 
 
-def plan(params: Params, name: str) -> tuple[list[Job], list[Task]]:
+def plan_collection(params: Params, name: str) -> tuple[list[TaskCollection], list[Task]]:
     """The collections of a domain, and the tasks left out because their experts are weak."""
     jobs, skipped = [], []
     for id in params.domain(name).tasks:
@@ -120,7 +136,7 @@ def expert_score(task: Task, source: str) -> dict[str, Any]:
     return score
 
 
-def make_job(params: Params, task: Task, expert: dict[str, Any]) -> Job:
+def make_job(params: Params, task: Task, expert: dict[str, Any]) -> TaskCollection:
     """One task's collection, with everything that decides its episodes."""
     settings = params.domain(task.domain)
     dotted = get_domain(task.domain).policy
@@ -129,7 +145,7 @@ def make_job(params: Params, task: Task, expert: dict[str, Any]) -> Job:
     decides = {
         "task": task.id,
         "seed": params.seed,
-        "env": settings.env,
+        "env": engines.decided_options(task, settings.env_of(task.id)),
         "slots": settings.collect.slots,
         "episodes_per_slot": settings.collect.episodes_per_slot,
         "groups": GROUPS,
@@ -139,7 +155,7 @@ def make_job(params: Params, task: Task, expert: dict[str, Any]) -> Job:
         "packages": manifest.package_versions(),
     }
     folder = paths.episodes_folder(task).resolve()
-    return Job(task, settings.collect, decides, expert, dotted, policy_folder, folder)
+    return TaskCollection(task, settings.collect, decides, expert, dotted, policy_folder, folder)
 
 
 def load_policy(dotted: str, task: Task, folder: Path, seed: int) -> Policy:
@@ -169,47 +185,44 @@ def shard_slots(budget: Collect, steps: Sequence[int]) -> list[int]:
     return [budget.slots] * math.ceil(budget.steps / share)
 
 
-def collect(jobs: Sequence[Job], workers: int) -> dict[str, list[Record]]:
+def collect(jobs: Sequence[TaskCollection], workers: int) -> dict[str, list[Record]]:
     """Make the missing shards of all tasks; task id -> its shards' records, in order."""
     records: dict[str, list[Record]] = {job.task.id: [] for job in jobs}
     for job in jobs:
         remove_temporaries(job.folder)
-    while units := [unit for job in jobs for unit in job.units(records[job.task.id])]:
-        missing = [unit for unit in units if finished(unit) is None]
-        for unit in missing:
-            (unit.job.folder / manifest.NAME).unlink(missing_ok=True)
+    while shards := [shard for job in jobs for shard in job.shards(records[job.task.id])]:
+        missing = [shard for shard in shards if finished(shard) is None]
+        for shard in missing:
+            (shard.job.folder / manifest.NAME).unlink(missing_ok=True)
         fan_out(collect_shard, missing, workers=workers, desc="collect (shards)")
-        for unit in units:
-            records[unit.job.task.id].append(read_json(unit.path.with_suffix(".json")))
+        for shard in shards:
+            records[shard.job.task.id].append(read_json(shard.path.with_suffix(".json")))
     return records
 
 
-def finished(unit: Unit) -> Record | None:
+def finished(shard: Shard) -> Record | None:
     """The record of a shard that is there and was made as it would be made now."""
-    mark = unit.path.with_suffix(".json")
+    mark = shard.path.with_suffix(".json")
     if not mark.exists():
         return None
     record = read_json(mark)
     as_wanted = (
         isinstance(record, dict)
-        and record.get("fingerprint") == unit.job.fingerprint
-        and len(record["seeds"]) == unit.slots
-        and unit.path.exists()
-        and unit.path.stat().st_size == record["bytes"]
+        and record.get("fingerprint") in shard.job.accepted
+        and len(record["seeds"]) == shard.slots
+        and shard.path.exists()
+        and shard.path.stat().st_size == record["bytes"]
     )
     return record if as_wanted else None
 
 
-def collect_shard(unit: Unit) -> None:
+def collect_shard(shard: Shard) -> None:
     """Play one shard; the episodes go to the file as they end."""
-    job, task = unit.job, unit.job.task
-    domain = get_domain(task.domain)
-    seeds = env_seeds(job.decides["seed"], task.id, "collect", unit.shard, count=unit.slots)
-    (policy_seed,) = env_seeds(job.decides["seed"], task.id, "policy", unit.shard, count=1)
+    job, task = shard.job, shard.job.task
+    seeds = env_seeds(job.decides["seed"], task.id, "collect", shard.number, count=shard.slots)
+    (policy_seed,) = env_seeds(job.decides["seed"], task.id, "policy", shard.number, count=1)
     policy = load_policy(job.policy, task, job.policy_folder, policy_seed)
-    make_envs = domain.expert_envs or domain.make_envs
-    assert make_envs is not None
-    envs = make_envs(task, seeds, threads=1, **job.decides["env"])
+    envs = engines.make_envs(task, seeds, threads=1, **job.decides["env"])
     dropped, tally = Dropped(), Tally()
     try:
         episodes = tally.watch(
@@ -219,27 +232,30 @@ def collect_shard(unit: Unit) -> None:
                 policy,
                 seeds,
                 job.settings.episodes_per_slot,
-                keep=partial(schema.keep_observations, domain.name),
+                keep=schema.keep_observations,
                 dropped=dropped,
             )
         )
-        tables = episode_tables(domain.name, episodes, policy)
-        write_shard(unit.path, schema.arrow_schema(domain.name), tables)
+        tables = episode_tables(task.modality, episodes, policy)
+        write_shard(shard.path, schema.arrow_schema(task.modality), tables)
     finally:
         envs.close()
     record = manifest.file_record(
-        unit.path,
+        shard.path,
         fingerprint=job.fingerprint,
         seeds=seeds,
         rows=len(tally.returns),
         steps=tally.steps,
         returns=tally.returns,
+        digests=tally.digests,
         dropped=dropped.reasons,
     )
-    write_json(unit.path.with_suffix(".json"), record)
+    write_json(shard.path.with_suffix(".json"), record)
 
 
-def episode_tables(domain: str, episodes: Iterable[Episode], policy: Policy) -> Iterator[pa.Table]:
+def episode_tables(
+    modality: Modality, episodes: Iterable[Episode], policy: Policy
+) -> Iterator[pa.Table]:
     """Episodes as rows, a few at a time: a table costs as much as hundreds of steps."""
     waiting: list[Episode] = []
     steps = 0
@@ -247,31 +263,53 @@ def episode_tables(domain: str, episodes: Iterable[Episode], policy: Policy) -> 
         waiting.append(episode)
         steps += len(episode)
         if steps >= TABLE_STEPS:
-            yield schema.to_table(domain, waiting, policy.name, policy.checksum)
+            yield schema.to_table(modality, waiting, policy.name, policy.checksum)
             waiting, steps = [], 0
     if waiting:
-        yield schema.to_table(domain, waiting, policy.name, policy.checksum)
+        yield schema.to_table(modality, waiting, policy.name, policy.checksum)
 
 
 class Tally:
-    """Steps and returns of the episodes that pass by."""
+    """Steps, returns and digests of the episodes that pass by."""
 
     def __init__(self) -> None:
         self.steps = 0
         self.returns: list[float] = []
+        self.digests: list[str] = []
 
     def watch(self, episodes: Iterator[Episode]) -> Iterator[Episode]:
         """Pass the episodes on and count them."""
         for episode in episodes:
             self.steps += len(episode)
             self.returns.append(episode.score)
+            self.digests.append(digest(episode))
             yield episode
 
 
-def finish(job: Job, records: list[Record]) -> dict[str, Any]:
+def digest(episode: Episode) -> str:
+    """Sixteen hexadecimal digits that two episodes share if what was seen, done and earned is the
+    same.
+    """
+    whole = hashlib.blake2b(digest_size=8)
+    for rows in (episode.actions, episode.rewards, *episode.observations.values()):
+        texts = rows.dtype == object
+        whole.update("\n".join(rows).encode() if texts else np.ascontiguousarray(rows).data)
+    return whole.hexdigest()
+
+
+def finish(job: TaskCollection, records: list[Record]) -> dict[str, Any]:
     """Keep the shards that the budget needs, and write the task's manifest, which is returned."""
     records = records[: len(shard_slots(job.settings, [record["steps"] for record in records]))]
-    return write_manifest(job.task, job.decides, job.expert, records)
+    engine = engines.identity(job.task, job.decides["env"])
+    content = write_manifest(job.task, job.decides, job.expert, records, engine=engine)
+    distinct, episodes = content["distinct"], content["totals"]["rows"]
+    if distinct is not None and distinct < episodes:
+        log.warning(
+            "%s: only %d of %d episodes are distinct: its expert repeats itself, as a policy that "
+            "takes its likeliest action does where little is random ('expert.mode: sample' varies)",
+            job.task.id, distinct, episodes,
+        )  # fmt: skip
+    return content
 
 
 def remove_temporaries(folder: Path, of: str = "*") -> None:
@@ -282,7 +320,12 @@ def remove_temporaries(folder: Path, of: str = "*") -> None:
 
 def add_arguments(parser: argparse.ArgumentParser) -> None:
     """The stage's own options."""
-    parser.add_argument("--domain", required=True, choices=RL_DOMAINS, help="whose tasks to play")
+    parser.add_argument(
+        "--domain",
+        required=True,
+        choices=(*PUBLISHED_DOMAINS, ENVIRONMENTS),
+        help=f"whose tasks to play; '{ENVIRONMENTS}': those that the profile brings",
+    )
 
 
 if __name__ == "__main__":

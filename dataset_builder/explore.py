@@ -23,11 +23,13 @@ from rich.console import Console
 from rich.table import Table
 
 from dataset_builder.pictures import (
-    FRAME_MS,
-    atari_frames,
-    babyai_frames,
+    GRID_MS,
+    GRID_SYMBOLS,
+    SCREEN_MS,
     episodes_figure,
     film,
+    grids,
+    screens,
 )
 from dataset_builder.vision.contact_sheet import contact_sheet
 from pipeline.errors import UserError, did_you_mean
@@ -158,11 +160,11 @@ def pictures(task: str, files: list[Path]) -> Iterator[tuple[str, bytes]]:
     title = f"{task}: {len(places):,} episodes, {steps.sum():,} steps"
     yield f"{task}.png", episodes_figure(title, returns, steps, episode)
     if "frames" in names:
-        yield f"{task}.gif", film(atari_frames(episode["frames"]), FRAME_MS["atari"])
-    if "discrete_observations" in names:
+        yield f"{task}.gif", film(screens(episode["frames"]), SCREEN_MS)
+    symbols = episode.get("discrete_observations")
+    if symbols is not None and symbols.shape[1] == GRID_SYMBOLS and "text_observations" in names:
         mission = str(episode["text_observations"][0])
-        seen = babyai_frames(episode["discrete_observations"], mission)
-        yield f"{task}.gif", film(seen, FRAME_MS["babyai"])
+        yield f"{task}.gif", film(grids(symbols, mission), GRID_MS)
 
 
 def documents(files: list[Path]) -> list[str]:

@@ -10,7 +10,9 @@ import numpy as np
 from PIL import Image
 
 FILM_FRAMES = 900  # a minute of Atari
-FRAME_MS = {"atari": 67, "babyai": 250}  # Atari: 60 frames a second, every fourth one stored
+SCREEN_MS = 67  # Atari shows 60 frames a second, of which every fourth is stored
+GRID_MS = 250
+GRID_SYMBOLS = 1 + 7 * 7 * 3  # direction and view
 SHOWN_DIMENSIONS = 8
 BINS = 30
 
@@ -22,23 +24,22 @@ def episodes_figure(
     and, where they are continuous, its observations and actions over time."""
     from matplotlib.figure import Figure
 
-    continuous = "continuous_observations" in episode
-    figure = Figure(figsize=(10, 7 if continuous else 3.6), layout="constrained")
-    axes = figure.subplots(2 if continuous else 1, 3 if not continuous else 2).ravel()
+    shown = [name for name in ("observations", "actions") if f"continuous_{name}" in episode]
+    figure = Figure(figsize=(10, 7 if len(shown) > 1 else 3.6), layout="constrained")
+    axes = figure.subplots(*((2, 2) if len(shown) > 1 else (1, 3))).ravel()
     figure.suptitle(title)
     axes[0].hist(returns, _bins(returns), color="tab:blue")
     axes[0].set(xlabel="return", ylabel="episodes", title=f"mean {returns.mean():.4g}")
     axes[1].hist(lengths, _bins(lengths), color="tab:green")
     axes[1].set(xlabel="steps", ylabel="episodes", title=f"mean {lengths.mean():.4g}")
-    if not continuous:
+    if not shown:
         axes[2].plot(np.cumsum(episode["rewards"]), color="tab:blue")
         axes[2].set(xlabel="step", ylabel="return so far", title="a typical episode")
-    else:
-        for axis, name in zip(axes[2:], ("observations", "actions"), strict=True):
-            rows = episode[f"continuous_{name}"]
-            axis.plot(rows[:, :SHOWN_DIMENSIONS], linewidth=0.9)
-            shown = min(rows.shape[1], SHOWN_DIMENSIONS)
-            axis.set(xlabel="step", title=f"a typical episode's {name}: {shown} of {rows.shape[1]}")
+    for axis, name in zip(axes[2:], shown, strict=False):
+        rows = episode[f"continuous_{name}"]
+        axis.plot(rows[:, :SHOWN_DIMENSIONS], linewidth=0.9)
+        few = min(rows.shape[1], SHOWN_DIMENSIONS)
+        axis.set(xlabel="step", title=f"a typical episode's {name}: {few} of {rows.shape[1]}")
     buffer = io.BytesIO()
     figure.savefig(buffer, format="png", dpi=110, metadata={"Software": None})
     return buffer.getvalue()
@@ -58,14 +59,14 @@ def film(frames: Sequence[Image.Image], frame_ms: int) -> bytes:
     return buffer.getvalue()
 
 
-def atari_frames(frames: np.ndarray) -> list[Image.Image]:
+def screens(frames: np.ndarray) -> list[Image.Image]:
     """uint8 (T, 84, 84) as pictures of three times the size."""
     return [
         Image.fromarray(np.kron(frame, np.ones((3, 3), np.uint8))) for frame in frames[:FILM_FRAMES]
     ]
 
 
-def babyai_frames(observations: np.ndarray, mission: str) -> list[Image.Image]:
+def grids(observations: np.ndarray, mission: str) -> list[Image.Image]:
     """uint8 (T, 148), direction and 7x7x3 symbols, as minigrid draws them, the mission below."""
     from minigrid.core.grid import Grid
     from PIL import ImageDraw, ImageFont

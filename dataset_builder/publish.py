@@ -13,7 +13,7 @@ from pipeline.params import Params
 from pipeline.stage import log, replaced_folder, run_stage, write_json
 
 RECORD = paths.ARTIFACTS / "published.json"
-"""Where the dataset went, and what was in it."""
+"""The record of where the dataset went, and what was in it."""
 
 
 def main(params: Params, arguments: argparse.Namespace) -> None:

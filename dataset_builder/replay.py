@@ -5,13 +5,11 @@ from typing import Any
 
 import numpy as np
 
-from pipeline import schema
-from pipeline.domains import get_domain
-from pipeline.domains.babyai_minigrid import MinigridEnv
+from pipeline import engines, schema
 from pipeline.seeds import sequence
 from pipeline.shards import open_shard, to_numpy
 from pipeline.tasks import get_task
-from pipeline.types import Domain, Observations, Step, VectorEnv
+from pipeline.types import Observations, Step, Task, VectorEnv
 
 Key = tuple[int, int]
 Row = dict[str, Any]
@@ -20,14 +18,16 @@ Row = dict[str, Any]
 def find_problems(folder: Path, content: dict[str, Any], count: int) -> list[str]:
     """One line for each of ``count`` sampled episodes that does not come out as stored."""
     places = index(folder, content)
-    candidates = [key for key in sorted(places) if _predecessors(key, content["domain"], places)]
+    task, options = get_task(content["task"]), content["provenance"]["decides"]["env"]
+    alone = engines.independent(task, options)
+    candidates = [key for key in sorted(places) if _predecessors(key, alone, places)]
     rng = np.random.default_rng(sequence(0, content["task"], "replay"))
     chosen = rng.permutation(len(candidates))[:count]
     problems = []
     for key in [candidates[k] for k in chosen]:
-        before = _predecessors(key, content["domain"], places) or []
+        before = _predecessors(key, alone, places) or []
         rows = [read_row(*places[k]) for k in before]
-        difference = replay(content, rows)
+        difference = replay(task, options, rows)
         if difference:
             path, row = places[key]
             problems.append(f"{path}: row {row}: replayed, {difference}")
@@ -46,14 +46,14 @@ def index(folder: Path, content: dict[str, Any]) -> dict[Key, tuple[Path, int]]:
     return {key: found[0] for key, found in places.items() if len(found) == 1}
 
 
-def _predecessors(key: Key, domain: str, places: dict[Key, Any]) -> list[Key] | None:
+def _predecessors(key: Key, alone: bool, places: dict[Key, Any]) -> list[Key] | None:
     """The episodes to play, ``key`` last; ``None`` if one of them is not stored.
 
-    An episode starts from the state that its slot's earlier ones left the generator in; in
-    BabyAI every episode has a seed of its own.
+    An episode starts from the state that its slot's earlier ones left the generator in, unless it
+    is ``alone``.
     """
     seed, position = key
-    keys = [key] if domain == "babyai" else [(seed, k) for k in range(position + 1)]
+    keys = [key] if alone else [(seed, k) for k in range(position + 1)]
     return keys if all(k in places for k in keys) else None
 
 
@@ -69,25 +69,19 @@ def read_row(path: Path, row: int) -> Row:
     raise IndexError(f"{path} has no such row")
 
 
-def replay(content: dict[str, Any], rows: list[Row]) -> str:
+def replay(task: Task, options: dict[str, Any], rows: list[Row]) -> str:
     """Play a slot's episodes and compare the last one; what differs first, or ``""``."""
-    task = get_task(content["task"])
-    domain = get_domain(task.domain)
-    make_envs = domain.expert_envs or domain.make_envs
-    assert make_envs is not None
     last = rows[-1]
-    envs = make_envs(task, [last["seed"]], **content["provenance"]["decides"]["env"])
+    envs: Any = engines.make_envs(task, [last["seed"]], **options)
     try:
-        if isinstance(envs, MinigridEnv):
-            observations = envs.reset(episode=last["reset_index"])
-        else:
-            observations = envs.reset()
+        alone = engines.independent(task, options)
+        observations = envs.reset(episode=last["reset_index"]) if alone else envs.reset()
         for row in rows[:-1]:
             step = _play_through(envs, _actions(row))
             if step is None:
                 return "an earlier episode of its slot does not end where it ended"
             observations = step.observations
-        return _compare(envs, domain, observations, last)
+        return _compare(envs, observations, last)
     finally:
         envs.close()
 
@@ -106,12 +100,12 @@ def _play_through(envs: VectorEnv, actions: np.ndarray) -> Step | None:
     return step
 
 
-def _compare(envs: VectorEnv, domain: Domain, observations: Observations, row: Row) -> str:
+def _compare(envs: VectorEnv, observations: Observations, row: Row) -> str:
     """What differs first when the running episode is played with a row's actions, or ``""``."""
     actions = _actions(row)
     step = None
     for t in range(len(actions)):
-        for name, seen in schema.keep_observations(domain.name, observations).items():
+        for name, seen in schema.keep_observations(observations).items():
             if not np.array_equal(seen[0], row[name][t]):
                 return f"'{name}' differs at step {t}"
         step = envs.step(actions[t : t + 1])
@@ -124,7 +118,7 @@ def _compare(envs: VectorEnv, domain: Domain, observations: Observations, row: R
     assert step is not None
     if (step.terminated[0], step.truncated[0]) != (row["terminated"], row["truncated"]):
         return "'terminated' or 'truncated' differs"
-    final = schema.keep_observations(domain.name, step.final_observations)
+    final = schema.keep_observations(step.final_observations)
     (column,) = (name for name in final if name != "text_observations")
     same = np.array_equal(final[column][0], row["final_observation"])
     return "" if same else "'final_observation' differs"

@@ -106,6 +106,7 @@ class EpisodeStatistics:
         }
         if self.observations.count:
             summary["observations"] = self.observations.summary()
+        if self.actions.count:
             summary["actions"] = self.actions.summary()
         if len(self.action_counts):
             summary["action_counts"] = self.action_counts.tolist()

@@ -12,7 +12,8 @@ from pipeline.stage import write_json
 from pipeline.types import Task
 
 Record = dict[str, Any]
-"""A shard's ``.json``: its file, bytes and sha256, seeds, episodes, steps, returns, drops."""
+"""A shard's ``.json``: its file, bytes and sha256, seeds, episodes, steps, drops; the return and
+the digest of each episode."""
 
 
 def write_manifest(
@@ -31,8 +32,10 @@ def write_manifest(
         "decides": decides,
         "expert": expert,
         "files": [
-            {key: value for key, value in record.items() if key != "returns"} for record in records
+            {key: value for key, value in record.items() if key not in ("returns", "digests")}
+            for record in records
         ],
+        "distinct": count_distinct(records),
         "totals": {
             key: sum(record[key] for record in records) for key in ("rows", "steps", "bytes")
         },
@@ -46,6 +49,13 @@ def write_manifest(
             path.unlink()
     write_json(folder / manifest.NAME, content)
     return content
+
+
+def count_distinct(records: list[Record]) -> int | None:
+    """How many episodes differ from all others; None where shards do not tell."""
+    if any("digests" not in record for record in records):
+        return None
+    return len({digest for record in records for digest in record["digests"]})
 
 
 def totals(contents: Iterable[dict[str, Any]]) -> dict[str, int]:

@@ -16,13 +16,14 @@ import pyarrow.compute as pc
 
 from dataset_builder import replay
 from dataset_builder.statistics import DocumentStatistics, EpisodeStatistics
-from pipeline import frames, manifest, schema
-from pipeline.domains import RL_DOMAINS, get_domain
+from pipeline import engines, frames, manifest, schema
 from pipeline.errors import UserError
 from pipeline.fanout import fan_out
+from pipeline.params import load_params
 from pipeline.shards import open_shard
 from pipeline.stage import exit_with_one_line, log, read_json
 from pipeline.tasks import get_task
+from pipeline.types import Modality
 
 STATISTICS = "statistics.json"
 Finding = tuple[int, str]
@@ -30,7 +31,7 @@ Finding = tuple[int, str]
 
 
 @dataclass(frozen=True)
-class Unit:
+class ConfigurationCheck:
     """One configuration to check."""
 
     folder: Path
@@ -72,47 +73,48 @@ def find_problems(folder: str | Path, replay: int = 0, workers: int = 1) -> list
     if not configurations:
         raise UserError(f"'{folder}' holds no dataset: give the folder that the build stage wrote")
     problems = [] if (folder / "README.md").is_file() else [f"{folder / 'README.md'}: missing"]
-    units = [Unit(path, replay) for path in configurations]
-    for found in fan_out(check, units, workers=workers, desc="validate (configurations)"):
+    checks = [ConfigurationCheck(path, replay) for path in configurations]
+    for found in fan_out(check, checks, workers=workers, desc="validate (configurations)"):
         problems += found
     return problems
 
 
-def check(unit: Unit) -> list[str]:
+def check(job: ConfigurationCheck) -> list[str]:
     """The problems of one configuration."""
     try:
-        content = manifest.read_manifest(unit.folder)
-        problems = manifest.file_problems(unit.folder, content["files"])
-        if content["task"] != unit.folder.name:
-            problems.append(f"{unit.folder / manifest.NAME}: is about '{content['task']}'")
+        content = manifest.read_manifest(job.folder)
+        problems = manifest.file_problems(job.folder, content["files"])
+        if content["task"] != job.folder.name:
+            problems.append(f"{job.folder / manifest.NAME}: is about '{content['task']}'")
         known = {entry["file"] for entry in content["files"]} | {manifest.NAME, STATISTICS}
         problems += [
             f"{path}: not in the manifest"
-            for path in sorted(unit.folder.iterdir())
+            for path in sorted(job.folder.iterdir())
             if path.name not in known
         ]
         if problems:
             return problems
-        problems = list(content_problems(unit.folder, content))
-        if not problems and unit.replay and content["domain"] in RL_DOMAINS:
-            problems += replay.find_problems(unit.folder, content, unit.replay)
+        problems = list(content_problems(job.folder, content))
+        if not problems and job.replay and modality_of(content).episodic:
+            problems += replay.find_problems(job.folder, content, job.replay)
         return problems
     except UserError as error:
         return [str(error)]
     except (KeyError, TypeError) as error:
-        return [f"{unit.folder / manifest.NAME}: lacks what a manifest has ({error!r})"]
+        return [f"{job.folder / manifest.NAME}: lacks what a manifest has ({error!r})"]
 
 
 def content_problems(folder: Path, content: dict[str, Any]) -> Iterator[str]:
     """Problems within files whose bytes are those of the manifest."""
-    episodic = content["domain"] in RL_DOMAINS
+    modality = modality_of(content)
+    episodic = modality.episodic
     ranges = ranges_of(content) if episodic else None
     statistics: dict[str, EpisodeStatistics | DocumentStatistics] = {}
     splits: dict[tuple[int, int], str] = {}
     for entry in content["files"]:
         path, split = folder / entry["file"], entry["split"]
         file = open_shard(path)
-        if not file.schema_arrow.equals(schema.arrow_schema(content["domain"])):
+        if not file.schema_arrow.equals(schema.arrow_schema(modality)):
             yield f"{path}: its columns are not those of schema {schema.VERSION}"
             continue
         if file.metadata.num_rows != entry["rows"]:
@@ -137,16 +139,19 @@ def content_problems(folder: Path, content: dict[str, Any]) -> Iterator[str]:
             yield f"{folder / STATISTICS}: '{split}' does not describe the files"
 
 
+def modality_of(content: dict[str, Any]) -> Modality:
+    """What the rows of a configuration are made of, by its manifest."""
+    return Modality(**content["modality"])
+
+
 def ranges_of(content: dict[str, Any]) -> Ranges:
     """What the task's environment allows."""
     task = get_task(content["task"])
-    domain = get_domain(task.domain)
-    make_envs = domain.expert_envs or domain.make_envs
-    assert make_envs is not None
-    envs = make_envs(task, [0], **content["provenance"]["decides"]["env"])
+    envs = engines.make_envs(task, [0], **content["provenance"]["decides"]["env"])
     try:
         space = envs.action_space
-        width = 0 if domain.modality == "image" else envs.observation_space.shape[-1]
+        image = task.modality.observation == "image"
+        width = 0 if image else envs.observation_space.shape[-1]
         if hasattr(space, "n"):
             return Ranges(width, int(space.n), np.zeros(0), np.zeros(0))
         # Actions are clipped and stored in float32, where some bounds (0.4) are a little further.
@@ -276,11 +281,16 @@ def main() -> None:
         formatter_class=argparse.ArgumentDefaultsHelpFormatter,
     )
     parser.add_argument("folder", nargs="?", default="artifacts/dataset", help="the dataset")
+    parser.add_argument(
+        "--params", default="params.yaml", help="what brings the tasks that are not JAT's, if any"
+    )
     parser.add_argument("--replay", type=int, default=2, help="episodes a task to play again")
     parser.add_argument("--workers", type=int, default=1, help="CPU cores to use")
     arguments = parser.parse_args()
 
     def run() -> None:
+        if Path(arguments.params).exists():
+            load_params(arguments.params)
         check_or_stop(arguments.folder, arguments.replay, arguments.workers)
         print(f"{arguments.folder}: no problems")
 

@@ -1,7 +1,6 @@
 """Watch an expert: ``python -m experts.play --task mujoco-hopper --output hopper.mp4``.
 
-Pictures come from the reference implementations (Gymnasium, Meta-World, minigrid), whose
-renderer works without a display; Atari's from EnvPool, the engine of the data.
+Pictures come from the task's engine, or from one of its domain that draws without a display.
 """
 
 import io
@@ -17,9 +16,9 @@ from typing import Any
 import numpy as np
 from PIL import Image
 
-from experts.policy import load_policy
-from experts.watched import watched_envs
+from experts.load import load_policy
 from pipeline.domains import get_domain
+from pipeline.engines import make_envs, render_options
 from pipeline.errors import UserError
 from pipeline.params import Params
 from pipeline.paths import expert_folder
@@ -41,7 +40,7 @@ class Replay:
     pictures: list[np.ndarray]
     """uint8 (H, W, 3) each, H and W even: the environment before each step."""
     returns: list[float]
-    """Of each episode; the last one may have been cut."""
+    """The return of each episode; the last one may have been cut."""
 
 
 def record(
@@ -71,14 +70,14 @@ def _steps(
 ) -> Generator[tuple[int, np.ndarray, float]]:
     """(episode, picture before a step, its reward) of one episode a seed."""
     for episode, seed in enumerate(seeds):
-        envs, picture = watched_envs(task, seed, env)
+        envs: Any = make_envs(task, [seed], **{**env, **render_options(task)})
         policy, ids = make_policy(seed), np.arange(1)
         try:
             policy.bind(envs)
             observations = envs.reset()
             rewards, started, ended = np.zeros(1, np.float32), np.ones(1, bool), False
             while not ended:
-                seen = picture()
+                seen = envs.render()
                 step = envs.step(policy.act(observations, ids, started, rewards), ids)
                 yield episode, seen, float(step.rewards[0])
                 observations, rewards, started = step.observations, step.rewards, step.ended
@@ -141,7 +140,7 @@ def main(params: Params, arguments: Namespace) -> None:
         make = resolve(get_domain(task.domain).policy)
         return make(task, folder=expert_folder(task), seed=seed, threads=1)
 
-    env = params.domain(task.domain).env
+    env = params.env_of(task.id)
     replay = record(task, make_policy, arguments.seed, env, arguments.episodes, arguments.frames)
     write_atomic(output, encode(replay.pictures, output.suffix))
     returns = ", ".join(f"{score:.4g}" for score in replay.returns)

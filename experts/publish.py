@@ -11,11 +11,11 @@ from typing import Any
 
 import yaml
 
-from experts.card import card, curve_png
+from experts.load import load_policy
 from experts.play import encode, record
-from experts.policy import load_policy
-from experts.train import Unit
-from experts.trained import curve_of, describe, parameters, trained_experts
+from experts.sharing.card import card, curve_png
+from experts.sharing.described import curve_of, describe, parameters, trained_experts
+from experts.train import ExpertJob
 from pipeline.errors import UserError
 from pipeline.fanout import fan_out
 from pipeline.params import Params
@@ -24,18 +24,18 @@ from pipeline.stage import log, replaced_folder, run_stage
 from pipeline.tasks import get_task
 
 FOLDER = ARTIFACTS / "published_experts"
-"""Where repositories are put together that go to the Hub."""
+"""The folder in which repositories are put together that go to the Hub."""
 REPLAY = "replay.mp4"
 """The name under which the Hub plays a model's video."""
 EPISODES, FRAMES = 3, 300
-"""Of the video, at most."""
+"""The most episodes and frames of the video."""
 
 
 @dataclass(frozen=True)
 class Publication:
     """One expert's repository."""
 
-    unit: Unit
+    job: ExpertJob
     folder: Path
     owner: str | None
     """On the Hub; None for a folder only."""
@@ -46,14 +46,14 @@ def publish(publication: Publication) -> str:
     assemble(publication)
     if publication.owner is None:
         return str(publication.folder)
-    return to_hub(publication.folder, f"{publication.owner}/{publication.unit.task}")
+    return to_hub(publication.folder, f"{publication.owner}/{publication.job.task}")
 
 
 def assemble(publication: Publication) -> None:
     """The repository as a folder, which appears at once; left alone if it is there already."""
-    unit, target = publication.unit, publication.folder
-    task, expert, rows = get_task(unit.task), describe(unit), curve_of(unit)
-    made_by = expert.config["provenance"].get("params") or parameters(unit, expert.config["mode"])
+    job, target = publication.job, publication.folder
+    task, expert, rows = get_task(job.task), describe(job), curve_of(job)
+    made_by = expert.config["provenance"].get("params") or parameters(job, expert.config["mode"])
     readme = card(task, expert.config, expert.score, publication.owner, curve=bool(rows))
     files = {
         **expert.files,
@@ -63,7 +63,7 @@ def assemble(publication: Publication) -> None:
     if _holds(target, [*files, REPLAY], files):
         return
     replay = record(
-        task, lambda seed: load_policy(task, unit.folder, seed), unit.seed, unit.env,
+        task, lambda seed: load_policy(task, job.folder, seed), job.seed, job.options,
         EPISODES, FRAMES,
     )  # fmt: skip
     files[REPLAY] = encode(replay.pictures, ".mp4")
@@ -112,7 +112,7 @@ def publications(params: Params, to: str, id: str | None) -> list[Publication]:
         )
     root = (Path(target).expanduser() if kind == "folder" else FOLDER / target).resolve()
     owner = target if kind == "hub" else None
-    found = [Publication(unit, root / unit.task, owner) for unit in trained_experts(params, id)]
+    found = [Publication(job, root / job.task, owner) for job in trained_experts(params, id)]
     for publication in found:
         folder = publication.folder
         if folder.exists() and not (folder / "README.md").is_file():
@@ -128,14 +128,14 @@ def main(params: Params, arguments: Namespace) -> None:
         found,
         workers=params.workers,
         desc="publish experts",
-        name=lambda publication: publication.unit.task,
+        name=lambda publication: publication.job.task,
     )
     for publication, place in zip(found, places, strict=True):
-        log.info("%s is at %s", publication.unit.task, place)
+        log.info("%s is at %s", publication.job.task, place)
 
 
 def add_arguments(parser: ArgumentParser) -> None:
-    """Where to, and which."""
+    """The command's own options: the target, and which expert."""
     parser.add_argument("--to", required=True, help="folder:<path> or hub:<owner>")
     parser.add_argument("--task", help="only this expert")
 

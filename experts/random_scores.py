@@ -3,57 +3,73 @@
 from argparse import Namespace
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any
+from typing import Any, Literal
 
 import numpy as np
 
-from experts.gate import RandomScore
-from pipeline.domains import get_domain
+from experts.gate import Baseline
+from pipeline.engines import decided_options, make_envs
 from pipeline.fanout import fan_out
 from pipeline.params import Params
 from pipeline.paths import RANDOM, RANDOM_SCORES
-from pipeline.policies import RandomPolicy
+from pipeline.random_policy import NoopPolicy, RandomPolicy
 from pipeline.rollout import play_scores
 from pipeline.seeds import env_seeds
 from pipeline.stage import log, read_json, run_stage, write_json
 from pipeline.tasks import get_task
+from pipeline.types import Policy
 
 SLOTS = 20
+NOOP_EPISODES = 10
+"""Episodes of doing nothing, which are much alike."""
 
 
 @dataclass(frozen=True)
-class RandomPlay:
-    """What decides the random score of one task."""
+class BaselinePlay:
+    """What decides the score of a policy that knows nothing on one task."""
 
     task: str
+    policy: Literal["random", "noop"]
     episodes: int
     seed: int
     env: dict[str, Any]
     file: Path
-    """Where the result is kept: the gate of the experts needs it too, sooner or later."""
+    """The file that keeps the result: the gate of the experts needs it too, sooner or later."""
 
     @property
     def settings(self) -> dict[str, Any]:
         """What decides the result."""
-        return {key: getattr(self, key) for key in ("task", "episodes", "seed", "env")}
+        settings = {key: getattr(self, key) for key in ("task", "episodes", "seed", "env")}
+        return settings if self.policy == "random" else {**settings, "policy": self.policy}
 
 
-def random_play(params: Params, task: str) -> RandomPlay:
+def random_play(params: Params, task: str) -> BaselinePlay:
     """The random play of one task of a profile."""
-    env = params.domain(get_task(task).domain).env
-    file = (RANDOM / f"{task}.json").resolve()
-    return RandomPlay(task, params.random_episodes, params.seed, env, file)
+    return _play(params, task, "random", params.random_episodes, RANDOM / f"{task}.json")
 
 
-def play_random(unit: RandomPlay) -> dict[str, Any]:
-    """Mean, standard deviation and number of the returns of random play, in EnvPool."""
+def noop_play(params: Params, task: str) -> BaselinePlay:
+    """The play of one who does nothing on one task of a profile."""
+    episodes = min(params.random_episodes, NOOP_EPISODES)
+    return _play(params, task, "noop", episodes, RANDOM / "noop" / f"{task}.json")
+
+
+def _play(
+    params: Params, task: str, policy: Literal["random", "noop"], episodes: int, file: Path
+) -> BaselinePlay:
+    env = decided_options(get_task(task), params.env_of(task))
+    return BaselinePlay(task, policy, episodes, params.seed, env, file.resolve())
+
+
+def play_baseline(unit: BaselinePlay) -> dict[str, Any]:
+    """Mean, standard deviation and number of the returns of a policy that knows nothing."""
     task = get_task(unit.task)
-    make_envs = get_domain(task.domain).make_envs
-    assert make_envs is not None
     slots = min(SLOTS, unit.episodes)
-    envs = make_envs(task, env_seeds(unit.seed, "random", task.id, count=slots), **unit.env)
+    seeds = env_seeds(unit.seed, "random", task.id, count=slots)
+    policy: Policy = RandomPolicy(unit.seed) if unit.policy == "random" else NoopPolicy()
+    envs = make_envs(task, seeds, **unit.env)
     try:
-        outcomes = play_scores(envs, RandomPolicy(unit.seed), -(-unit.episodes // slots))
+        outcomes = play_scores(envs, policy, -(-unit.episodes // slots))
     finally:
         envs.close()
     returns = np.array([outcome.score for outcome in outcomes])
@@ -66,26 +82,26 @@ def play_random(unit: RandomPlay) -> dict[str, Any]:
     }
 
 
-def random_result(unit: RandomPlay) -> dict[str, Any]:
-    """What random play earned, as ``play_random`` says it; played once for all stages."""
+def baseline_result(unit: BaselinePlay) -> dict[str, Any]:
+    """What such play earned, as ``play_baseline`` says it; played once for all stages."""
     known = read_json(unit.file) if unit.file.exists() else {}
     if known.get("settings") != unit.settings:
-        known = play_random(unit)
+        known = play_baseline(unit)
         write_json(unit.file, known)
     return known
 
 
-def random_score(unit: RandomPlay) -> RandomScore:
-    """The gate's zero for one task."""
-    known = random_result(unit)
-    return RandomScore(known["mean"], known["std"], known["episodes"])
+def baseline(unit: BaselinePlay) -> Baseline:
+    """What the gate holds an expert against."""
+    known = baseline_result(unit)
+    return Baseline(known["mean"], known["std"], known["episodes"])
 
 
 def main(params: Params, arguments: Namespace) -> None:
     """Write ``artifacts/random/scores.json``: task -> mean, std, episodes, steps."""
     units = [random_play(params, task) for task in params.tasks]
     scores = fan_out(
-        random_result, units, workers=params.workers, desc="random play", name=lambda u: u.task
+        baseline_result, units, workers=params.workers, desc="random play", name=lambda u: u.task
     )
     write_json(RANDOM_SCORES, dict(zip(params.tasks, scores, strict=True)))
     for unit, score in zip(units, scores, strict=True):

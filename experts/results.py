@@ -7,7 +7,7 @@ from argparse import Namespace
 from pathlib import Path
 from typing import Any
 
-from experts.curve import read_curve
+from experts.appo.curve import read_curve
 from pipeline.errors import UserError
 from pipeline.params import Params
 from pipeline.paths import expert_folder

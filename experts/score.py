@@ -5,8 +5,9 @@ from argparse import ArgumentParser, Namespace
 from pathlib import Path
 
 from experts.gate import Score, judge, play
-from experts.policy import load_policy
-from experts.random_scores import random_play, random_score
+from experts.load import load_policy
+from experts.random_scores import baseline, noop_play, random_play
+from pipeline.engines import decided_options
 from pipeline.errors import UserError
 from pipeline.params import Params
 from pipeline.paths import expert_folder
@@ -20,12 +21,13 @@ def score(params: Params, task_id: str, folder: Path | None, episodes: int, seed
     if episodes < 1:
         raise UserError(f"--episodes is {episodes}: at least 1")
     task = get_task(task_id)
-    env = params.domain(task.domain).env
+    env = decided_options(task, params.env_of(task.id))
     (policy_seed,) = sequence(seed, "gate", task.id).generate_state(1)  # the gate's, so its score
     policy = load_policy(task, folder or expert_folder(task), int(policy_seed))
     outcomes = play(task, policy, episodes, seed, env)
-    random = random_score(random_play(params, task.id))
-    return judge(task, outcomes, random, seed)
+    random = baseline(random_play(params, task.id))
+    noop = baseline(noop_play(params, task.id))
+    return judge(task, outcomes, random, noop, seed)
 
 
 def main(params: Params, arguments: Namespace) -> None:

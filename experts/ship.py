@@ -7,9 +7,9 @@ from argparse import Namespace
 from collections.abc import Collection
 from pathlib import Path
 
+from experts.sharing.described import describe, trained_experts
 from experts.sources import shipped_root
-from experts.train import Unit
-from experts.trained import describe, trained_experts
+from experts.train import ExpertJob
 from pipeline.errors import UserError
 from pipeline.params import Params
 from pipeline.stage import log, replaced_folder, run_stage
@@ -24,18 +24,18 @@ def size(root: Path, but: Collection[str] = ()) -> int:
     return sum(file.stat().st_size for folder in folders for file in folder.iterdir())
 
 
-def ship(units: list[Unit], root: Path) -> list[str]:
+def ship(jobs: list[ExpertJob], root: Path) -> list[str]:
     """Write the good ones of these experts to ``root``, each at once; their tasks.
 
     UserError, and nothing written, when none is good or they would exceed ``LIMIT`` together.
     """
     chosen = {}
-    for unit in units:
-        expert = describe(unit)
+    for job in jobs:
+        expert = describe(job)
         if expert.score["verdict"] == "expert":
-            chosen[unit.task] = expert.files
+            chosen[job.task] = expert.files
         else:
-            log.info("%s is left out: the gate calls it %s", unit.task, expert.score["verdict"])
+            log.info("%s is left out: the gate calls it %s", job.task, expert.score["verdict"])
     if not chosen:
         raise UserError("the gate calls none of these experts 'expert': nothing is shipped")
     new = sum(len(data) for files in chosen.values() for data in files.values())

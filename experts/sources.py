@@ -7,40 +7,35 @@ from importlib.resources.abc import Traversable
 from pathlib import Path
 from typing import Any
 
-from experts import foreign
-from experts.checkpoints import MAX_BYTES
-from experts.curve import read_curve
-from experts.policy import load_policy
+from experts.appo import foreign
+from experts.appo.checkpoints import MAX_BYTES
+from experts.appo.curve import read_curve
+from experts.load import load_policy
+from pipeline.domains import get_domain
 from pipeline.errors import UserError
 from pipeline.manifest import fingerprint
 from pipeline.shards import sha256
 from pipeline.stage import read_json
-from pipeline.types import Task
+from pipeline.types import Task, resolve
 
 FILES = ("config.json", "model.safetensors", "curve.csv")
 """What an expert folder may bring; everything else is left where it is."""
 MAX_TEXT_BYTES = 2**24
-"""Of a description or a curve."""
+"""The most bytes of a description or a curve."""
 
 
-def scripted(task: Task) -> dict[str, Any]:
-    """The description of Meta-World's scripted policy."""
-    from experts.scripted import make_policy
-
-    return {"format": 1, "kind": "scripted", "task": task.id, "policy": make_policy(task).name}
-
-
-def bot(task: Task) -> dict[str, Any]:
-    """The description of the BabyAI bot."""
-    from experts.bot import make_policy
-
-    if task.domain != "babyai":
-        raise UserError(f"'source: bot' is for BabyAI, not for {task.id}")
-    return {"format": 1, "kind": "bot", "task": task.id, "policy": make_policy(task).name}
+def scripted(task: Task, source: str) -> dict[str, Any]:
+    """The description of one of the domain's scripts, such as Meta-World's or the BabyAI bot."""
+    scripts = get_domain(task.domain).scripts
+    if source not in scripts:
+        known = ", ".join(scripts) or "none"
+        raise UserError(f"'source: {source}' is not for {task.id} (scripts of its domain: {known})")
+    policy = resolve(scripts[source])(task)
+    return {"format": 1, "kind": source, "task": task.id, "policy": policy.name}
 
 
 def shipped_root() -> Traversable:
-    """Where the experts are that are part of this package, a folder a task."""
+    """The experts that are part of this package, a folder a task."""
     return files("experts") / "shipped"
 
 
@@ -96,7 +91,7 @@ def file(task: Task, source: str, folder: Path, env: dict[str, Any]) -> dict[str
 
 
 def file_checksum(task: Task, source: str) -> str:
-    """Of what ``file:<path>`` holds for this task: other content makes another expert."""
+    """The checksum of what ``file:<path>`` holds for this task: other content, another expert."""
     path = _of_task(task, _path(source))
     checkpoint = foreign.find_checkpoint(path)
     if checkpoint:

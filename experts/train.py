@@ -14,13 +14,15 @@ from importlib.metadata import version
 from pathlib import Path
 from typing import Any
 
-from experts import network, sources
-from experts.checkpoints import summaries_of
-from experts.curve import read_curve
-from experts.gate import VERDICTS, judge, play
-from experts.policy import load_policy
-from experts.random_scores import RandomPlay, random_play, random_score
-from pipeline.domains import RL_DOMAINS, get_domain
+from experts import sources
+from experts.appo import network
+from experts.appo.checkpoints import summaries_of
+from experts.appo.curve import read_curve
+from experts.gate import VERDICTS, VERSION, judge, play
+from experts.load import load_policy
+from experts.random_scores import BaselinePlay, baseline, noop_play, random_play
+from pipeline.domains import ENVIRONMENTS, PUBLISHED_DOMAINS, get_domain
+from pipeline.engines import decided_options
 from pipeline.fanout import fan_out
 from pipeline.manifest import fingerprint, package_versions
 from pipeline.params import Params
@@ -40,11 +42,11 @@ from pipeline.tasks import get_task
 TRAINING = ARTIFACTS / "training"
 """Checkpoints of unfinished experts; a finished one leaves nothing here."""
 FORMAT = 1
-"""Of the expert folder; raising it makes every expert anew."""
+"""The version of an expert's folder; raising it makes every expert anew."""
 
 
 @dataclass(frozen=True)
-class Unit:
+class ExpertJob:
     """One task's expert."""
 
     task: str
@@ -52,19 +54,26 @@ class Unit:
     steps: int
     envs: int
     recipe: dict[str, Any]
-    env: dict[str, Any]
+    options: dict[str, Any]
+    """The profile's options of the environments."""
     seed: int
     mode: str | None
     """sample | argmax, or as the expert's description says."""
     episodes: int
-    """Of the gate."""
-    random: RandomPlay
+    """Episodes of the gate."""
+    random: BaselinePlay
+    noop: BaselinePlay
     folder: Path
-    """Where the expert goes."""
+    """The folder that the expert goes to."""
     training: Path
-    """Where its training is kept meanwhile."""
+    """The folder that keeps its training meanwhile."""
     threads: int = 1
-    """Of the environments and the learner; they decide how fast it goes."""
+    """Threads of the environments and the learner; they decide how fast it goes."""
+
+    @property
+    def env(self) -> dict[str, Any]:
+        """Everything that decides the environments."""
+        return decided_options(get_task(self.task), self.options)
 
     @property
     def fingerprint(self) -> str:
@@ -83,131 +92,138 @@ class Unit:
         return self.training / self.fingerprint[:16]
 
 
-def plan(params: Params, name: str) -> list[Unit]:
+def expert_jobs(params: Params, name: str) -> list[ExpertJob]:
     """The experts of one domain."""
     domain, settings = get_domain(name), params.domain(name)
-    expert, units = settings.expert, []
+    expert, jobs = settings.expert, []
     for id in settings.tasks:
         task = get_task(id)
         recipe = domain.recipe(task) if domain.recipe else {}
-        units.append(
-            Unit(
+        jobs.append(
+            ExpertJob(
                 id,
                 sources.absolute(expert.source_of(id)),
                 expert.steps_of(id),
                 expert.envs_of(id),
                 {**recipe, **expert.recipe_of(id)},
-                settings.env,
+                settings.env_of(id),
                 params.seed,
                 expert.mode_of(id)
                 or (domain.expert_mode if expert.source_of(id) == "train" else None),
                 expert.gate_episodes,
                 random_play(params, id),
+                noop_play(params, id),
                 expert_folder(task).resolve(),
                 (TRAINING / id).resolve(),
                 max(1, int(expert.cpus)),
             )
         )
-    return units
+    return jobs
 
 
-def make_expert(unit: Unit) -> dict[str, Any]:
+def make_expert(job: ExpertJob) -> dict[str, Any]:
     """Make and score one expert, unless it is there as it would be made now; its score."""
-    path = unit.folder / "config.json"
-    if not path.exists() or read_json(path).get("fingerprint") != unit.fingerprint:
-        with replaced_folder(unit.folder) as folder:
-            config = MAKE[unit.source.partition(":")[0]](unit, folder)
-            config |= {"source": unit.source, "fingerprint": unit.fingerprint}
+    path = job.folder / "config.json"
+    if not path.exists() or read_json(path).get("fingerprint") != job.fingerprint:
+        with replaced_folder(job.folder) as folder:
+            make = MAKE.get(job.source.partition(":")[0], scripted)
+            config = make(job, folder)
+            config |= {"source": job.source, "fingerprint": job.fingerprint}
             write_json(folder / "config.json", config)
-            score(unit, folder)
-        shutil.rmtree(unit.training, ignore_errors=True)
+            score(job, folder)
+        shutil.rmtree(job.training, ignore_errors=True)
     config = read_json(path)
-    if unit.mode and config.get("mode", unit.mode) != unit.mode:
-        write_json(path, {**config, "mode": unit.mode})
-    return score(unit, unit.folder)
+    if job.mode and config.get("mode", job.mode) != job.mode:
+        write_json(path, {**config, "mode": job.mode})
+    return score(job, job.folder)
 
 
-def score(unit: Unit, folder: Path) -> dict[str, Any]:
+def score(job: ExpertJob, folder: Path) -> dict[str, Any]:
     """The gate's score of the expert in ``folder``, played again only if something changed."""
-    path, task = folder / "score.json", get_task(unit.task)
-    (policy_seed,) = sequence(unit.seed, "gate", task.id).generate_state(1)
+    path, task = folder / "score.json", get_task(job.task)
+    (policy_seed,) = sequence(job.seed, "gate", task.id).generate_state(1)
     policy = load_policy(task, folder, int(policy_seed))
     decides = {
         "policy": [policy.name, policy.checksum],
-        "episodes": unit.episodes,
-        "seed": unit.seed,
-        "env": unit.env,
-        "random": unit.random.settings,
+        "episodes": job.episodes,
+        "seed": job.seed,
+        "env": job.env,
+        "random": job.random.settings,
+        "noop": job.noop.settings,
+        "rules": VERSION,
     }
     if path.exists() and (known := read_json(path)).get("fingerprint") == fingerprint(decides):
         return known
-    outcomes = play(task, policy, unit.episodes, unit.seed, unit.env)
-    verdict = judge(task, outcomes, random_score(unit.random), unit.seed)
+    outcomes = play(task, policy, job.episodes, job.seed, job.env)
+    verdict = judge(task, outcomes, baseline(job.random), baseline(job.noop), job.seed)
     result = {**verdict.to_dict(), "fingerprint": fingerprint(decides)}
     write_json(path, result)
     return result
 
 
-def train_expert(unit: Unit, folder: Path) -> dict[str, Any]:
+def train_expert(job: ExpertJob, folder: Path) -> dict[str, Any]:
     """Train with APPO, then write the weights and the curve; the description."""
-    from experts.recipe import Training
-    from experts.sample_factory import train
-    from experts.selection import select
+    from experts.appo.recipe import Training
+    from experts.appo.sample_factory import train
+    from experts.appo.selection import select
 
-    task = get_task(unit.task)
-    (seed,) = sequence(unit.seed, "appo", task.id).generate_state(1)
+    task = get_task(job.task)
+    (seed,) = sequence(job.seed, "appo", task.id).generate_state(1)
     training = Training(
-        task.id, unit.steps, unit.envs, unit.recipe, unit.env, int(seed >> 1), unit.state,
-        unit.threads,
+        task.id, job.steps, job.envs, job.recipe, job.env, int(seed >> 1), job.state,
+        job.threads,
     )  # fmt: skip
     last = train(training)
-    policy, chosen = select(training, last, unit.mode or "sample", unit.episodes, unit.seed)
+    policy, chosen = select(training, last, job.mode or "sample", job.episodes, job.seed)
     write_atomic(folder / "model.safetensors", network.save(policy))
-    shutil.copy(unit.state / "curve.csv", folder / "curve.csv")
-    shutil.copytree(summaries_of(unit.state), folder / "tensorboard")
+    shutil.copy(job.state / "curve.csv", folder / "curve.csv")
+    shutil.copytree(summaries_of(job.state), folder / "tensorboard")
     return {
         "format": FORMAT,
         "kind": "network",
         "task": task.id,
         "network": policy.architecture.to_dict(),
-        "mode": unit.mode,
+        "mode": job.mode,
         "weights_sha256": sha256(folder / "model.safetensors"),
         **chosen,
-        "envs": unit.envs,
-        "recipe": unit.recipe,
-        "env": unit.env,
-        "seed": unit.seed,
+        "envs": job.envs,
+        "recipe": job.recipe,
+        "env": job.env,
+        "seed": job.seed,
         "versions": {**package_versions(), "sample-factory": version("sample-factory")},
     }
 
 
+def scripted(job: ExpertJob, folder: Path) -> dict[str, Any]:
+    """The description of a policy that nobody had to train."""
+    return sources.scripted(get_task(job.task), job.source)
+
+
 MAKE = {
     "train": train_expert,
-    "scripted": lambda unit, folder: sources.scripted(get_task(unit.task)),
-    "bot": lambda unit, folder: sources.bot(get_task(unit.task)),
-    "hub": lambda unit, folder: sources.hub(get_task(unit.task), unit.source, folder, unit.env),
-    "file": lambda unit, folder: sources.file(get_task(unit.task), unit.source, folder, unit.env),
-    "shipped": lambda unit, folder: sources.shipped(get_task(unit.task), folder),
+    "hub": lambda job, folder: sources.hub(get_task(job.task), job.source, folder, job.env),
+    "file": lambda job, folder: sources.file(get_task(job.task), job.source, folder, job.env),
+    "shipped": lambda job, folder: sources.shipped(get_task(job.task), folder),
 }
 """Source -> what fills the folder and describes it."""
 
 
 @contextmanager
-def followed(units: list[Unit], every: float = 15) -> Iterator[None]:
+def followed(jobs: list[ExpertJob], every: float = 15) -> Iterator[None]:
     """Log how far the running trainings are; their curves say it wherever they run."""
     over, seen = threading.Event(), {}
 
     def look() -> None:
         while not over.wait(every):
-            for unit in units:
-                path = unit.state / "curve.csv"
+            for job in jobs:
+                path = job.state / "curve.csv"
                 rows = read_curve(path) if path.exists() else []
-                if rows and seen.get(unit.task) != rows[-1]:
-                    seen[unit.task] = rows[-1]
+                if rows and seen.get(job.task) != rows[-1]:
+                    seen[job.task] = rows[-1]
                     steps, seconds, mean = rows[-1]
                     log.info(
                         "%s: %d of %d steps, %.0f s, mean return %.4g",
-                        unit.task, steps, unit.steps, seconds, mean,
+                        job.task, steps, job.steps, seconds, mean,
                     )  # fmt: skip
 
     thread = threading.Thread(target=look, daemon=True)
@@ -219,35 +235,37 @@ def followed(units: list[Unit], every: float = 15) -> Iterator[None]:
         thread.join()
 
 
-def write_metrics(name: str, units: list[Unit], scores: list[dict[str, Any]]) -> None:
+def write_metrics(name: str, jobs: list[ExpertJob], scores: list[dict[str, Any]]) -> None:
     """``metrics/experts_<domain>.json`` and ``metrics/curves_<domain>/<task>.csv``, for DVC."""
     known = [s["normalised"] for s in scores if s["normalised"] is not None]
     counts = {v: sum(s["verdict"] == v for s in scores) for v in VERDICTS}
     normalised = round(sum(known) / len(known), 4) if known else None
     write_json(METRICS / f"experts_{name}.json", {**counts, "normalised": normalised})
     with replaced_folder(METRICS / f"curves_{name}") as folder:
-        for unit in units:
-            curve = unit.folder / "curve.csv"
+        for job in jobs:
+            curve = job.folder / "curve.csv"
             if curve.exists():
-                shutil.copy(curve, folder / f"{unit.task}.csv")
+                shutil.copy(curve, folder / f"{job.task}.csv")
 
 
 def main(params: Params, arguments: Namespace) -> None:
-    """Make one domain's experts, none where the profile has no tasks of it."""
+    """Make one stage's experts, none where the profile has no tasks of it."""
     (EXPERTS / arguments.domain).mkdir(parents=True, exist_ok=True)
-    units = plan(params, arguments.domain)
-    expert = params.domain(arguments.domain).expert
-    with followed([unit for unit in units if unit.source == "train"]):
-        scores = fan_out(
-            make_expert,
-            units,
-            workers=params.workers,
-            desc=f"{arguments.domain} experts",
-            cpus=expert.cpus,
-            gpus=expert.gpus,
-            name=lambda unit: unit.task,
-        )
-    write_metrics(arguments.domain, units, scores)
+    jobs, scores = [], []
+    for name in params.domains_of(arguments.domain):
+        of_domain, expert = expert_jobs(params, name), params.domain(name).expert
+        with followed([job for job in of_domain if job.source == "train"]):
+            scores += fan_out(
+                make_expert,
+                of_domain,
+                workers=params.workers,
+                desc=f"{name} experts",
+                cpus=expert.cpus,
+                gpus=expert.gpus,
+                name=lambda job: job.task,
+            )
+        jobs += of_domain
+    write_metrics(arguments.domain, jobs, scores)
     for s in scores:
         log.info(
             "%-32s %-7s %9.2f ± %.2f over %d episodes (random %.2f, reference %s)",
@@ -258,7 +276,12 @@ def main(params: Params, arguments: Namespace) -> None:
 
 def add_arguments(parser: ArgumentParser) -> None:
     """The domain."""
-    parser.add_argument("--domain", required=True, choices=RL_DOMAINS, help="whose experts to make")
+    parser.add_argument(
+        "--domain",
+        required=True,
+        choices=(*PUBLISHED_DOMAINS, ENVIRONMENTS),
+        help=f"whose experts to make; '{ENVIRONMENTS}': those of what the profile brings",
+    )
 
 
 if __name__ == "__main__":

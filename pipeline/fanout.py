@@ -5,8 +5,10 @@ import os
 from collections.abc import Callable, Iterator, Sequence
 from typing import Any, TypeVar
 
+from pipeline import domains, tasks
 from pipeline.errors import UserError
 from pipeline.stage import log, progress
+from pipeline.types import Task
 
 Unit = TypeVar("Unit")
 Result = TypeVar("Result")
@@ -63,7 +65,7 @@ def attempt_all(
     retries: int = 1,
     name: Callable[[Unit], str] = str,
 ) -> list[tuple[bool, Any]]:
-    """As ``fan_out``, for who wants to know of each unit: (True, result) or (False, reason).
+    """The outcome of each unit, (True, result) or (False, reason), computed as by ``fan_out``.
 
     A failure is logged as soon as it is known. UserError when the cluster can never give a task
     what it asks for.
@@ -93,6 +95,18 @@ def _attempt(function: Callable[[Any], Any], unit: Any, retries: int) -> tuple[b
     return False, reason
 
 
+def _attempt_there(
+    function: Callable[[Any], Any],
+    unit: Any,
+    retries: int,
+    known: tuple[dict[str, str], tuple[Task, ...]],
+) -> tuple[bool, Any]:
+    """``_attempt`` in another process, which then knows the tasks that this one knows."""
+    domains.bring(known[0])
+    tasks.bring(known[1])
+    return _attempt(function, unit, retries)
+
+
 def _reason(error: Exception) -> str:
     # Ray wraps what a worker raised; its own text begins with the name of the worker.
     cause = getattr(error, "cause", None) or error
@@ -116,9 +130,12 @@ def _with_ray(
         start_ray(workers)
     try:
         _check_resources({"CPU": cpus, "GPU": gpus})
-        remote = ray.remote(_attempt).options(num_cpus=cpus, num_gpus=gpus, max_retries=retries)
+        remote = ray.remote(_attempt_there).options(
+            num_cpus=cpus, num_gpus=gpus, max_retries=retries
+        )
         code = ray.put(function)
-        pending = {remote.remote(code, unit, retries): k for k, unit in enumerate(units)}
+        known = ray.put((domains.brought(), tasks.brought()))
+        pending = {remote.remote(code, unit, retries, known): k for k, unit in enumerate(units)}
         while pending:
             (done,), _ = ray.wait(list(pending), num_returns=1)
             try:

@@ -12,8 +12,8 @@ from pipeline.shards import sha256
 from pipeline.stage import read_json
 
 NAME = "manifest.json"
-PACKAGES = ("envpool", "gymnasium", "metaworld", "minigrid", "mujoco", "numpy", "pyarrow", "torch")
-"""What simulates, decides and encodes: another version may give other episodes or bytes."""
+PACKAGES = ("envpool", "gymnasium", "metaworld", "minigrid", "mujoco", "numpy", "torch")
+"""What simulates and decides: another version may give other episodes."""
 
 
 def fingerprint(decides: Mapping[str, Any]) -> str:

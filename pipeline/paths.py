@@ -1,7 +1,8 @@
-"""Where each stage's outputs are, below the project's folder."""
+"""The places of all stages' outputs, below the project's folder."""
 
 from pathlib import Path
 
+from pipeline.domains import stage_of
 from pipeline.types import Task
 
 ARTIFACTS = Path("artifacts")
@@ -21,12 +22,12 @@ REPORT = ARTIFACTS / "report"
 
 def expert_folder(task: Task) -> Path:
     """The expert of one task: config.json, model.safetensors, score.json, curve.csv."""
-    return EXPERTS / task.domain / task.id
+    return EXPERTS / stage_of(task.domain) / task.id
 
 
 def episodes_folder(task: Task) -> Path:
     """The collected episodes of one task: shards and manifest.json."""
-    return EPISODES / task.domain / task.id
+    return EPISODES / stage_of(task.domain) / task.id
 
 
 def corpus_folder(domain: str, name: str) -> Path:

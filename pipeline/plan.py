@@ -16,11 +16,11 @@ from dataclasses import dataclass
 from importlib.resources import files
 from typing import Any
 
-from pipeline.domains import DOMAINS, RL_DOMAINS
 from pipeline.params import Params
 from pipeline.quantities import duration, quantity
 from pipeline.settings import Jat, TextCorpus, VisionCorpus
 from pipeline.stage import run_stage
+from pipeline.tasks import get_task
 
 SIZES = {"laptop": (192, 4), "small": (768, 12), "medium": (1024, 24), "large": (1536, 24)}
 """Preset -> hidden size and layers."""
@@ -70,10 +70,10 @@ class Measurements:
         return math.nan
 
 
-def plan(params: Params, measured: Measurements) -> list[Cost]:
+def stage_costs(params: Params, measured: Measurements) -> list[Cost]:
     """The cost of every stage of every domain that the profile has tasks in."""
     costs = []
-    for name in RL_DOMAINS:
+    for name in params.rl_domains:
         if params.domain(name).tasks:
             costs += [
                 expert_cost(params, name, measured),
@@ -111,7 +111,8 @@ def expert_cost(params: Params, name: str, measured: Measurements) -> Cost:
     scored = [task for task in domain.tasks if expert.source_of(task) != "bot"]
     steps = sum(expert.steps_of(task) for task in trained)
     training = steps / measured.get(f"{name}.train") / HOUR if trained else 0.0
-    on_gpu = name == "atari" and trained  # the networks of the others are too small for one
+    # The networks of those that see no pictures are too small for one.
+    on_gpu = any(get_task(task).modality.observation == "image" for task in trained)
     return Cost(
         name,
         "experts",
@@ -169,13 +170,13 @@ def weights(jat: Jat) -> int:
 def jat_cost(params: Params, measured: Measurements) -> Cost:
     """JAT's training: 6 floating-point operations a weight and token (Kaplan et al. 2020)."""
     jat = params.jat
-    draws = {name: float(len(params.domain(name).tasks)) for name in RL_DOMAINS}
+    draws = {name: float(len(params.domain(name).tasks)) for name in params.rl_domains}
     draws |= {
         "text": CORPUS_WEIGHT * len(params.text),
         "vision": CORPUS_WEIGHT * len(params.vision),
     }
     tokens = sum(
-        draws[name] * jat.domain_batch_tokens.get(name, jat.batch_tokens) for name in DOMAINS
+        draws[name] * jat.domain_batch_tokens.get(name, jat.batch_tokens) for name in draws
     ) / sum(draws.values())
     # The laptop's network is too small to keep a GPU busy.
     gpu = math.inf if jat.preset == "laptop" else measured.get("jat.train_gpu")
@@ -193,7 +194,7 @@ def jat_cost(params: Params, measured: Measurements) -> Cost:
 def evaluation_cost(params: Params, name: str, measured: Measurements) -> Cost:
     """JAT's episodes: two tokens a step, each computed twice since windows are refilled."""
     tasks, preset = params.domain(name).tasks, params.jat.preset
-    episodes = params.evaluation.domain_episodes.get(name, params.evaluation.episodes)
+    episodes = params.evaluation.episodes_of(name)
     steps = episodes * sum(episode_steps(task, name, measured) for task in tasks)
     operations = 2 * 2 * 2 * weights(params.jat) * steps
     acting = operations / measured.get(f"jat.act.{preset}", "jat.act.small") / HOUR
@@ -226,8 +227,11 @@ def show(params: Params, costs: list[Cost], measured: Measurements) -> None:
     table.add_column("stage")
     for heading in ("tasks", "episodes", "steps", "disk", "CPU time", "or GPU time"):
         table.add_column(heading, justify="right")
-    for name in dict.fromkeys(cost.domain for cost in costs):
-        group = [cost for cost in costs if cost.domain == name]
+    groups: dict[str, list[Cost]] = {}
+    for cost in costs:
+        groups.setdefault(cost.domain, []).append(cost)
+    for name in groups:
+        group = groups[name]
         for k, cost in enumerate(group):
             table.add_row("" if k else name, *cells(cost), end_section=len(group) == k + 1 == 1)
         if len(group) > 1:
@@ -282,7 +286,7 @@ def footer(params: Params, costs: list[Cost]) -> str:
 def main(params: Params, arguments: argparse.Namespace) -> None:
     """Print what the profile costs."""
     measured = Measurements.shipped()
-    costs = plan(params, measured)
+    costs = stage_costs(params, measured)
     if arguments.json:
         everything = [dataclasses.asdict(cost) for cost in [*costs, total(costs, "all", "")]]
         clean = [{k: None if v != v else v for k, v in row.items()} for row in everything]

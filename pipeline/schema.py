@@ -1,7 +1,7 @@
 """The columns of an episode row: JAT's own, and what else one needs to trust and replay it.
 
-JAT's columns keep their names and types (arXiv 2402.09844, dataset section), except that Atari
-stores single frames (``frames``) and discrete observations are uint8.
+JAT's columns keep their names and types (arXiv 2402.09844, dataset section), except that pictures
+are stored as single frames (``frames``) and discrete observations as uint8 where that holds them.
 """
 
 import json
@@ -12,12 +12,11 @@ import numpy as np
 import pyarrow as pa
 
 from pipeline import frames
-from pipeline.types import Episode
+from pipeline.types import Episode, Modality
 
 VERSION = 1
 """Raised when a column changes its name, type or meaning."""
 
-_FLOATS = pa.list_(pa.list_(pa.float32()))
 _COMMON = {
     "rewards": pa.list_(pa.float32()),
     "terminated": pa.bool_(),
@@ -27,28 +26,7 @@ _COMMON = {
     "policy": pa.string(),
     "policy_checksum": pa.string(),
 }
-_CONTINUOUS = {
-    "continuous_observations": _FLOATS,
-    "continuous_actions": _FLOATS,
-    **_COMMON,
-    "final_observation": pa.list_(pa.float32()),
-}
-COLUMNS: dict[str, dict[str, pa.DataType]] = {
-    "mujoco": _CONTINUOUS,
-    "metaworld": {**_CONTINUOUS, "success": pa.list_(pa.bool_())},
-    "babyai": {
-        "text_observations": pa.list_(pa.string()),
-        "discrete_observations": pa.list_(pa.list_(pa.uint8())),
-        "discrete_actions": pa.list_(pa.int64()),
-        **_COMMON,
-        "final_observation": pa.list_(pa.uint8()),
-    },
-    "atari": {
-        "frames": pa.list_(pa.binary()),
-        "discrete_actions": pa.list_(pa.int64()),
-        **_COMMON,
-        "final_observation": pa.binary(),
-    },
+_DOCUMENTS = {
     "text": {"text": pa.string()},
     "vision": {
         "images": pa.struct({"bytes": pa.binary(), "path": pa.string()}),
@@ -57,14 +35,40 @@ COLUMNS: dict[str, dict[str, pa.DataType]] = {
 }
 
 
-def arrow_schema(domain: str) -> pa.Schema:
-    """The Arrow schema of a domain's rows, with the metadata that ``datasets`` reads."""
-    schema = pa.schema([pa.field(name, type) for name, type in COLUMNS[domain].items()])
-    features = {name: _feature(type) for name, type in COLUMNS[domain].items()}
-    if domain == "vision":
+def columns(modality: Modality) -> dict[str, pa.DataType]:
+    """Name -> type of the columns of a row, in their order."""
+    if not modality.episodic:
+        return dict(_DOCUMENTS[modality.observation])
+    step, stored = _step(modality)
+    numbers = pa.list_(pa.float32()) if modality.action == "continuous" else pa.int64()
+    return {
+        **({"text_observations": pa.list_(pa.string())} if modality.missions else {}),
+        stored: pa.list_(step),
+        modality.action_column: pa.list_(numbers),
+        **_COMMON,
+        "final_observation": step,
+        **({"success": pa.list_(pa.bool_())} if modality.success else {}),
+    }
+
+
+def _step(modality: Modality) -> tuple[pa.DataType, str]:
+    """The type of one stored observation, and the column that has them."""
+    if modality.observation == "image":
+        return pa.binary(), "frames"
+    number = pa.float32()
+    if modality.observation == "discrete":
+        number = pa.int64() if modality.wide else pa.uint8()
+    return pa.list_(number), modality.observation_column
+
+
+def arrow_schema(modality: Modality) -> pa.Schema:
+    """The Arrow schema of a row, with the metadata that ``datasets`` reads."""
+    types = columns(modality)
+    features = {name: _feature(type) for name, type in types.items()}
+    if modality.observation == "vision":
         features["images"] = {"_type": "Image"}
     metadata = {"huggingface": json.dumps({"info": {"features": features}})}
-    return schema.with_metadata(metadata)
+    return pa.schema(list(types.items())).with_metadata(metadata)
 
 
 def _feature(type: pa.DataType) -> Any:
@@ -77,27 +81,32 @@ def _feature(type: pa.DataType) -> Any:
     return {"dtype": name, "_type": "Value"}
 
 
-def keep_observations(domain: str, observations: dict[str, np.ndarray]) -> dict[str, np.ndarray]:
-    """What is stored of the observations: for Atari the newest frame of each stack."""
-    if domain == "atari":
-        return {"frames": frames.newest(observations["image_observations"])}
-    return observations
+def keep_observations(observations: dict[str, np.ndarray]) -> dict[str, np.ndarray]:
+    """What is stored of the observations: of each stack of frames the newest."""
+    kept = dict(observations)
+    if "image_observations" in kept:
+        kept["frames"] = frames.newest(kept.pop("image_observations"))
+    return kept
 
 
-def to_table(domain: str, episodes: Sequence[Episode], policy: str, checksum: str) -> pa.Table:
-    """Episodes as one Arrow table with the domain's schema."""
-    schema = arrow_schema(domain)
-    columns = {name: [] for name in schema.names}
+def to_table(
+    modality: Modality, episodes: Sequence[Episode], policy: str, checksum: str
+) -> pa.Table:
+    """Episodes, whose observations are as ``keep_observations`` leaves them, as one Arrow table."""
+    schema = arrow_schema(modality)
+    cells: dict[str, list[Any]] = {name: [] for name in schema.names}
     for episode in episodes:
-        row = _row(domain, episode, policy, checksum)
-        for name, values in columns.items():
+        row = _row(modality, episode, policy, checksum)
+        for name, values in cells.items():
             values.append(row[name])
-    arrays = [_array(schema.field(name).type, values) for name, values in columns.items()]
+    arrays = [_array(schema.field(name).type, values) for name, values in cells.items()]
     return pa.Table.from_arrays(arrays, schema=schema)
 
 
-def _row(domain: str, episode: Episode, policy: str, checksum: str) -> dict[str, Any]:
-    row: dict[str, Any] = {
+def _row(modality: Modality, episode: Episode, policy: str, checksum: str) -> dict[str, Any]:
+    _, stored = _step(modality)
+    final = episode.observations[stored][-1]
+    return {
         "rewards": episode.rewards,
         "terminated": episode.terminated,
         "truncated": episode.truncated,
@@ -106,18 +115,10 @@ def _row(domain: str, episode: Episode, policy: str, checksum: str) -> dict[str,
         "policy": policy,
         "policy_checksum": checksum,
         **episode.info,
+        **{name: rows[:-1] for name, rows in episode.observations.items()},
+        "final_observation": final.tobytes() if stored == "frames" else final,
+        modality.action_column: episode.actions,
     }
-    for name, rows in episode.observations.items():
-        row[name] = rows[:-1]
-    if domain == "atari":
-        row["final_observation"] = episode.observations["frames"][-1].tobytes()
-    elif domain == "babyai":
-        row["final_observation"] = episode.observations["discrete_observations"][-1]
-    else:
-        row["final_observation"] = episode.observations["continuous_observations"][-1]
-    discrete = domain in ("atari", "babyai")
-    row["discrete_actions" if discrete else "continuous_actions"] = episode.actions
-    return row
 
 
 def _array(type: pa.DataType, values: list[Any]) -> pa.Array:

@@ -2,38 +2,40 @@
 
 from typing import Annotated, Any, Literal
 
-from pydantic import AfterValidator, BaseModel, ConfigDict, Field, field_validator, model_validator
+from pydantic import AfterValidator, Field, field_validator, model_validator
 
-from pipeline.domains import DOMAINS
+from pipeline import domains
 from pipeline.errors import UserError, did_you_mean
+from pipeline.options import Settings
 from pipeline.tasks import get_task
 
 Positive = Annotated[int, Field(gt=0)]
 Fraction = Annotated[float, Field(gt=0, lt=1)]
 
 
-def _known_domains(values: dict[str, int]) -> dict[str, int]:
-    for name in values:
-        if name not in DOMAINS:
-            raise ValueError(f"names '{name}', which is no domain{did_you_mean(name, DOMAINS)}")
-    return values
+def known_domains() -> tuple[str, ...]:
+    """The names of all domains: those of this package, and those that were brought."""
+    return (*domains.SHIPPED_DOMAINS, *domains.brought())
 
 
-PerDomain = Annotated[dict[str, Positive], AfterValidator(_known_domains)]
+def _known_domain(name: str) -> str:
+    known = known_domains()
+    if name not in known:
+        raise ValueError(f"names '{name}', which is no domain{did_you_mean(name, known)}")
+    return name
 
 
-class Settings(BaseModel):
-    """A frozen group of parameters that accepts no unknown key."""
-
-    model_config = ConfigDict(extra="forbid", frozen=True, allow_inf_nan=False)
+DomainName = Annotated[str, AfterValidator(_known_domain)]
+PerDomain = dict[DomainName, Positive]
 
 
 class Expert(Settings):
-    """Where a domain's experts come from, and how much training they get."""
+    """The origin of a domain's experts, and how much training they get."""
 
     source: str = "train"
-    """``train`` | ``scripted`` | ``bot`` | ``shipped`` | ``hub:<repo>@<revision>`` |
-    ``file:<path>``. A repository or a path holds experts of this project or of Sample Factory."""
+    """``train`` | ``shipped`` | ``hub:<repo>@<revision>`` | ``file:<path>`` | one of the domain's
+    scripts: ``scripted`` for Meta-World, ``bot`` for BabyAI. A repository or a path holds experts
+    of this project or of Sample Factory."""
     sources: dict[str, str] = {}
     """Task -> source, where it differs from the domain's."""
     steps: Positive = 100_000
@@ -61,23 +63,10 @@ class Expert(Settings):
     keep_weak: bool = True
     """Collect from experts that the gate calls weak (the verdict goes into manifests and cards)."""
 
-    @field_validator("source")
-    @classmethod
-    def _known_source(cls, source: str) -> str:
-        known = ("train", "scripted", "bot", "shipped")
-        kind, _, rest = source.partition(":")
-        if source not in known and (kind not in ("hub", "file") or not rest):
-            raise ValueError(
-                f"is not one of {', '.join(known)}, hub:<repo>@<revision>, file:<path>"
-            )
-        return source
-
-    @field_validator("sources")
-    @classmethod
-    def _known_sources(cls, sources: dict[str, str]) -> dict[str, str]:
-        for source in sources.values():
-            cls._known_source(source)
-        return sources
+    @property
+    def all_sources(self) -> set[str]:
+        """Every source that is named."""
+        return {self.source, *self.sources.values()}
 
     def source_of(self, task: str) -> str:
         """The source of one task's expert."""
@@ -125,7 +114,10 @@ class RLDomain(Settings):
 
     tasks: tuple[str, ...] = ()
     env: dict[str, Any] = {}
-    """Options of the domain's ``make_envs``, the same in training, collection and evaluation."""
+    """The domain's options of its environments (see ``pipeline.options``), the same in training,
+    collection and evaluation."""
+    task_env: dict[str, dict[str, Any]] = {}
+    """Task -> options, where they differ."""
     expert: Expert = Expert()
     collect: Collect
 
@@ -140,6 +132,26 @@ class RLDomain(Settings):
         if len(set(tasks)) != len(tasks):
             raise ValueError("names a task twice")
         return tasks
+
+    def env_of(self, task: str) -> dict[str, Any]:
+        """The options of one task's environments."""
+        return {**self.env, **self.task_env.get(task, {})}
+
+
+class BroughtDomain(RLDomain):
+    """A domain that is no part of this project."""
+
+    module: str | None = None
+    """The file that defines it (relative to the parameters' folder) or its dotted name; unset: an
+    installed package offers it."""
+    collect: Collect = Collect(episodes=160, slots=16, episodes_per_slot=5)
+
+
+class GymnasiumDomain(RLDomain):
+    """How all ``environments`` are trained on and collected from."""
+
+    expert: Expert = Expert(steps=200_000, envs=16)
+    collect: Collect = Collect(episodes=160, slots=16, episodes_per_slot=5)
 
 
 class TextCorpus(Settings):
@@ -285,22 +297,34 @@ class Evaluation(Settings):
 
     episodes: Positive = 100
     """Episodes a task."""
-    domain_episodes: PerDomain = {"atari": 8, "mujoco": 32}
-    """Domain -> episodes a task, where they differ."""
+    domain_episodes: PerDomain = {}
+    """Domain -> episodes a task, where they differ from the domain's own number or ``episodes``."""
     envs: Positive = 32
     """Environments played together."""
     context_share: Annotated[float, Field(gt=0, le=1)] = 1.0
     """Share of the window trained on that the agent remembers; the published system: 0.5."""
-    sample: tuple[Literal["atari", "babyai"], ...] = ("atari",)
-    """Domains whose actions are drawn, as their experts' are; elsewhere the likeliest is taken."""
+    sample: tuple[DomainName, ...] | None = None
+    """Domains whose discrete actions are drawn, where the likeliest is taken elsewhere; unset: each
+    domain says so itself (Atari, as its experts do)."""
     corpus_tokens: Positive = 50_000
     """Tokens of a corpus' test split that are scored."""
     bootstrap: Positive = 2000
     """Resamples behind the confidence intervals."""
 
+    def episodes_of(self, domain: str) -> int:
+        """Episodes that each task of a domain is played."""
+        own = domains.get_domain(domain).evaluation_episodes
+        return self.domain_episodes.get(domain, own or self.episodes)
+
+    def samples(self, name: str) -> bool:
+        """Whether the agent draws its discrete actions in the domain of that name."""
+        return (
+            domains.get_domain(name).sample_actions if self.sample is None else name in self.sample
+        )
+
 
 class Publish(Settings):
-    """Where the finished dataset goes."""
+    """The place that the finished dataset is published to."""
 
     to: str = "folder:artifacts/published/dataset"
     """``folder:<path>`` | ``hub:<owner>/<name>``."""

@@ -18,9 +18,9 @@ ROW_GROUP_BYTES = 8 * 2**20
 """Uncompressed bytes a row group holds at most (one episode at least): what a reader loads at
 once, and what the Hub's viewer can still show."""
 FILE_BYTES = 384 * 2**20
-"""Where a published file ends: large enough for few files, small enough to load in pieces."""
+"""Bytes at which a published file ends: few files, each small enough to load in pieces."""
 LEVEL, FRAMES_LEVEL = 3, 9
-"""Of zstd. From level 5 on it finds what a frame shares with the frames before it."""
+"""Levels of zstd. From level 5 on it finds what a frame shares with the frames before it."""
 
 
 def write_shard(path: str | Path, schema: pa.Schema, tables: Iterable[pa.Table]) -> dict[str, int]:

@@ -1,52 +1,28 @@
-"""The 157 tasks of JAT, from ``data/tasks.csv``: one row a task, one spelling of each id."""
+"""Every task by its id: the 157 of JAT, and those that a profile or a package brings.
 
-import csv
-import dataclasses
+One registry in each process; ``fan_out`` hands it on to the processes that it starts.
+"""
+
+from collections.abc import Iterable
 from functools import lru_cache
-from importlib.resources import files
 
+from pipeline.domains import PUBLISHED_DOMAINS, get_domain
 from pipeline.errors import UserError, did_you_mean
 from pipeline.types import Task
 
-CORRECTIONS = {
-    "atari-battlezone": {"random_mean": 2360.0},
-    "atari-videopinball": {"random_mean": 16256.9},
-    "atari-doubledunk": {"human_mean": -16.4},
-    "atari-fishingderby": {"human_mean": -38.7},
-    "atari-tennis": {"human_mean": -8.3},
-}
-"""Reference scores published with JAT that differ from their source (Mnih et al. 2015, Table 2;
-Wang et al. 2016): a digit and four signs were lost. ``data/tasks.csv`` keeps the published ones."""
+_brought: dict[str, Task] = {}
+"""The tasks that are not JAT's, by id."""
 
 
 @lru_cache
 def published_tasks() -> dict[str, Task]:
-    """Task id -> task with the reference scores exactly as JAT published them."""
-    text = (files("pipeline") / "data" / "tasks.csv").read_text(encoding="utf8")
-    tasks = {}
-    for row in csv.DictReader(text.splitlines()):
-        scores = {
-            key: float(row[key]) if row[key] else None
-            for key in ("random_mean", "expert_mean", "expert_std", "human_mean")
-        }
-        tasks[row["task"]] = Task(
-            row["task"],
-            row["domain"],
-            row["title"],
-            row["gymnasium_id"],
-            row["envpool_id"],
-            **scores,
-        )
-    return tasks
+    """Task id -> task, of the 157 published ones."""
+    return {task.id: task for name in PUBLISHED_DOMAINS for task in get_domain(name).tasks()}
 
 
-@lru_cache
 def all_tasks() -> dict[str, Task]:
-    """Task id -> task, with the corrected reference scores."""
-    return {
-        id: dataclasses.replace(task, **CORRECTIONS.get(id, {}))
-        for id, task in published_tasks().items()
-    }
+    """Task id -> task, of all that this process knows."""
+    return published_tasks() | _brought
 
 
 def get_task(id: str) -> Task:
@@ -55,16 +31,36 @@ def get_task(id: str) -> Task:
     if id not in tasks:
         raise UserError(
             f"unknown task '{id}'{did_you_mean(id, tasks)}: "
-            "`python -m pipeline.tasks` lists all 157"
+            "`python -m pipeline.tasks` lists all that there are"
         )
     return tasks[id]
 
 
-def tasks_of(domain: str) -> list[Task]:
-    """All tasks of one domain, in the order of the table."""
-    return [task for task in all_tasks().values() if task.domain == domain]
+def tasks_of(name: str) -> list[Task]:
+    """All tasks of the domain of that name, in the order of the table."""
+    return [task for task in all_tasks().values() if name == task.domain]
+
+
+def bring(tasks: Iterable[Task]) -> None:
+    """Make tasks known by their ids, in the place of those that were brought before."""
+    new = {task.id: task for task in tasks}
+    if taken := sorted(new.keys() & published_tasks().keys()):
+        raise UserError(f"'{taken[0]}' is the id of a published task: choose another")
+    _brought.clear()
+    _brought.update(new)
+
+
+def brought() -> tuple[Task, ...]:
+    """The tasks that were brought, for another process to bring them too."""
+    return tuple(_brought.values())
 
 
 if __name__ == "__main__":
+    from pathlib import Path
+
+    if Path("params.yaml").exists():
+        from pipeline.params import load_params
+
+        load_params()
     for task in all_tasks().values():
-        print(f"{task.id:40} {task.envpool_id}")
+        print(f"{task.id:40} {task.engine:10} {task.gymnasium_id}")

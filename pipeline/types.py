@@ -7,27 +7,82 @@ from typing import Any, Literal, Protocol, runtime_checkable
 
 import numpy as np
 
+from pipeline.options import EnvOptions
+
 Observations = dict[str, np.ndarray]
 """Dataset column name -> array whose first axis is the environment (or the timestep)."""
 
 
 @dataclass(frozen=True)
-class Task:
-    """One environment an agent can play, or one corpus it can read.
+class Modality:
+    """What one row of a dataset is made of: every column's name and type follows from it."""
 
-    ``random_mean``, ``expert_mean``, ``expert_std`` and ``human_mean`` are undiscounted episode
-    returns published with JAT (arXiv 2402.09844, appendix); ``None`` where there is none.
-    """
+    observation: Literal["continuous", "discrete", "image", "text", "vision"]
+    """What an agent sees: numbers, integers or pictures; or what a corpus consists of."""
+    action: Literal["continuous", "discrete"] | None = None
+    """What an agent does; ``None`` for a corpus."""
+    missions: bool = False
+    """Whether a text comes with each observation."""
+    success: bool = False
+    """Whether the task says of each step if it succeeded."""
+    wide: bool = False
+    """Whether discrete observations go beyond 255."""
+
+    @property
+    def episodic(self) -> bool:
+        """Whether a row is an episode, not a document."""
+        return self.action is not None
+
+    @property
+    def observation_column(self) -> str:
+        """The column of the observations as an agent takes them."""
+        return f"{self.observation}_observations"
+
+    @property
+    def action_column(self) -> str:
+        """The column of the actions."""
+        return f"{self.action}_actions"
+
+    @classmethod
+    def of_columns(cls, names: Sequence[str]) -> "Modality":
+        """The modality of a file with these columns, ours or those of the published dataset."""
+        if not {"rewards", "discrete_actions", "continuous_actions"} & set(names):
+            return cls("vision" if "images" in names else "text")
+        action = "discrete" if "discrete_actions" in names else "continuous"
+        further = {"missions": "text_observations" in names, "success": "success" in names}
+        if "continuous_observations" in names:
+            return cls("continuous", action, **further)
+        if "discrete_observations" in names:
+            return cls("discrete", action, **further)
+        return cls("image", action, **further)
+
+
+@dataclass(frozen=True)
+class Task:
+    """One environment an agent can play: all that stages need to know about it."""
 
     id: str
     domain: str
     title: str
+    modality: Modality
+    engine: str
+    """The one of its domain's engines that plays it, unless ``env.engine`` names another."""
     gymnasium_id: str = ""
     envpool_id: str = ""
+    settings: Mapping[str, Mapping[str, Any]] = field(default_factory=dict, hash=False)
+    """Engine -> what the engine has to be told to play this very task."""
+    time_limit: int | None = None
+    """Agent steps after which an episode is cut off; ``None``: what the environment itself says."""
     random_mean: float | None = None
+    """The score of uniform random play that was published (arXiv 2402.09844, appendix); like the
+    others an undiscounted return, ``None`` where there is none."""
     expert_mean: float | None = None
+    """The score of the expert that was published, or what the environment itself calls solved."""
     expert_std: float | None = None
     human_mean: float | None = None
+    """The score of a professional player (Mnih et al. 2015)."""
+    max_score: float | None = None
+    """The highest return that the rules allow, where it is known."""
 
 
 @dataclass(frozen=True)
@@ -162,33 +217,64 @@ class Episode:
 
 
 @dataclass(frozen=True)
+class Engine:
+    """One way to simulate the tasks of a domain."""
+
+    make: Callable[..., VectorEnv]
+    """``make(task, seeds, threads=1, **options)``: one environment a seed."""
+    loaded: Callable[[Task], str]
+    """The simulator that this process really loads, such as ``"mujoco 3.6.0"``."""
+    simulator: str = ""
+    """The simulator that the tasks are defined on; ``""``: whichever is installed."""
+    independent: bool = False
+    """Whether each episode has a seed of its own, so that ``reset(episode=k)`` starts the k-th of
+    every slot without playing those before."""
+
+
+@dataclass(frozen=True)
 class Domain:
-    """Everything that is special about one domain; each module of ``pipeline.domains`` has one."""
+    """Everything that is special about one domain: each module of ``pipeline.domains`` has one."""
 
     name: str
-    modality: Literal["continuous", "discrete", "image", "text", "vision"]
-    observation: str
-    """The dataset column of the array observation (``""`` for corpora)."""
-    make_envs: Callable[..., VectorEnv] | None = None
-    """``make_envs(task, seeds, threads=1, **options)``: one environment a seed."""
-    expert_envs: Callable[..., VectorEnv] | None = None
-    """As ``make_envs``, for an expert that needs another engine (the BabyAI bot)."""
-    policy: str = ""
-    """Dotted name ``package.module:function`` that loads an expert policy."""
+    title: str
+    modality: Modality | None = None
+    """What all of its tasks, or its corpora, are made of; ``None`` where tasks differ."""
+    tasks: Callable[[], Sequence[Task]] = tuple
+    """All tasks of the domain."""
+    engines: Mapping[str, Engine] = field(default_factory=dict)
+    """Name -> engine. The first is the one that tasks name unless they have to name another."""
+    renderer: str | None = None
+    """The engine that draws the tasks; ``None``: the one that plays them."""
+    options: type[EnvOptions] = EnvOptions
+    """What a profile may set under ``env``."""
+    policy: str = "experts.load:load_policy"
+    """Dotted name ``package.module:function`` of what loads an expert's folder."""
+    scripts: Mapping[str, str | Callable[[Task], Policy]] = field(default_factory=dict)
+    """Expert source -> what makes a policy that nobody had to train, or its dotted name."""
     recipe: Callable[[Task], dict[str, Any]] | None = None
-    """Sample Factory settings for a task of this domain."""
+    """Sample Factory's settings for a task of this domain."""
     expert_mode: Literal["sample", "argmax"] = "sample"
     """Whether trained experts draw their actions or take the likeliest."""
     training_options: Mapping[str, Any] = field(default_factory=dict)
-    """Options of ``make_envs`` for training only."""
+    """Options of the environments in training alone."""
     loss_weight: Callable[[str], float] = lambda task: 1.0
     """Task id -> weight of its loss in JAT's training (jat_facts: training recipe)."""
     context: int = 256
     """Timesteps in a JAT training window."""
+    evaluation_episodes: int | None = None
+    """Episodes a task that JAT is scored on, where they are not ``evaluation.episodes``."""
+    sample_actions: bool = False
+    """Whether JAT draws its actions, or takes the likeliest."""
+    success: str = ""
+    """What makes an episode a success, in one sentence; ``""`` where there is no such notion."""
+    published_iqm: float | None = None
+    """The published JAT's interquartile mean of expert-normalised scores (paper, results)."""
 
 
-def resolve(dotted: str) -> Any:
-    """The object that ``package.module:name`` stands for."""
+def resolve(dotted: str | Callable[..., Any]) -> Any:
+    """The object that ``package.module:name`` stands for; an object stands for itself."""
+    if not isinstance(dotted, str):
+        return dotted
     module, _, name = dotted.partition(":")
     return getattr(importlib.import_module(module), name)
 

@@ -38,10 +38,40 @@ TINY = {
         "expert": {"steps": 600, "envs": 4, "gate_episodes": 2},
         "collect": {"steps": 2000, "slots": 2, "episodes_per_slot": 1, "test_fraction": 0.4},
     },
+    "environments": {
+        "taxi": {"id": "Taxi-v4"},  # one integer of 500
+        "hill": {"id": "MountainCarContinuous-v0", "max_episode_steps": 60},
+        "screen": {"id": "CartPole-v1", "pixels": True, "max_episode_steps": 30},
+    },
+    "gymnasium": {
+        "expert": {"steps": 600, "envs": 4, "gate_episodes": 4},
+        "collect": {"episodes": 8, "slots": 2, "episodes_per_slot": 2},
+    },
+    "domains": {
+        "lights": {
+            "module": "lights.py",
+            "expert": {
+                "sources": {"lights-6": "switcher"},
+                "steps": 600,
+                "envs": 4,
+                "gate_episodes": 4,
+            },
+            "collect": {"episodes": 8, "slots": 2, "episodes_per_slot": 2},
+        }
+    },
     "random_episodes": 8,
     "jat": {"steps": 12, "batch_tokens": 512, "vocab_size": 400, "save_every": 6},
-    "evaluation": {"episodes": 2, "domain_episodes": {}, "envs": 2, "bootstrap": 50},
+    "evaluation": {
+        "episodes": 2,
+        "domain_episodes": {"mujoco": 2, "atari": 2},
+        "envs": 2,
+        "bootstrap": 50,
+    },
 }
+
+
+PUBLISHED = ("mujoco-pendulum", "metaworld-button-press", "babyai-go-to-obj", "atari-pong")
+BROUGHT = ("taxi", "hill", "screen", "lights-4", "lights-6")
 
 
 def tiny_params() -> dict:
@@ -74,6 +104,7 @@ def project(tmp_path_factory) -> Path:
             shutil.copytree(source, folder / name, ignore=ignore)
         else:
             shutil.copy(source, folder / name)
+    shutil.copy(PROJECT / "tests" / "own" / "lights.py", folder)
     (folder / "params.yaml").write_text(yaml.safe_dump(tiny_params()))
     shutil.copytree(
         PROJECT / ".dvc", folder / ".dvc", ignore=shutil.ignore_patterns("tmp", "cache")
@@ -109,8 +140,7 @@ def test_every_domain_is_in_the_dataset(project):
     names = {path.name for path in (project / "artifacts" / "dataset").iterdir() if path.is_dir()}
     params = tiny_params()
     corpora = {corpus["name"] for corpus in params["text"] + params["vision"]}
-    tasks = {"mujoco-pendulum", "metaworld-button-press", "babyai-go-to-obj", "atari-pong"}
-    assert names == tasks | corpora
+    assert names == {*PUBLISHED, *BROUGHT, *corpora}
 
 
 @pytest.mark.parametrize("streaming", [False, True])
@@ -142,16 +172,52 @@ def test_atari_frames_come_back_as_stacks(project):
 
 def test_jat_is_scored_on_every_task(project):
     scores = json.loads((project / "artifacts" / "evaluation" / "scores.json").read_text())
-    text = json.dumps(scores)
-    for task in ("mujoco-pendulum", "metaworld-button-press", "babyai-go-to-obj", "atari-pong"):
-        assert task in text
+    assert set(scores["tasks"]) == {*PUBLISHED, *BROUGHT}
+    assert set(scores["domains"]) >= {"gymnasium", "lights"}
+    assert scores["tasks"]["lights-6"]["success"] is not None
 
 
 def test_the_report_names_every_task(project):
     page = (project / "artifacts" / "report" / "index.html").read_text()
-    for task in ("mujoco-pendulum", "metaworld-button-press", "babyai-go-to-obj", "atari-pong"):
-        assert get_task(task).title in page
+    titles = [get_task(task).title for task in PUBLISHED]
+    for title in (*titles, "Taxi-v4", "MountainCarContinuous-v0", "6 lamps", "Lights"):
+        assert title in page
     assert "http://" not in page.replace("http://www.w3.org", "")
+
+
+def test_brought_environments_have_the_columns_of_their_modality(project):
+    def row(task: str) -> dict:
+        dataset = str(project / "artifacts" / "dataset")
+        return next(iter(datasets.load_dataset(dataset, task, split="test", streaming=True)))
+
+    taxi, hill, screen, lamps = (row(task) for task in ("taxi", "hill", "screen", "lights-6"))
+    steps = len(taxi["rewards"])
+    assert np.shape(taxi["discrete_observations"]) == (steps, 1)
+    assert max(taxi["discrete_actions"]) < 6
+    assert np.shape(hill["continuous_observations"])[1:] == (2,)
+    assert np.shape(hill["continuous_actions"])[1:] == (1,)
+    assert frames.from_bytes(screen["frames"]).shape == (len(screen["rewards"]), 84, 84)
+    assert lamps["success"][-1]
+    assert lamps["policy"] == "switcher"
+
+
+def test_brought_episodes_can_be_replayed(project):
+    done = run(sys.executable, "-m", "dataset_builder.validate", "artifacts/dataset",
+               "--replay", "2", cwd=project)  # fmt: skip
+    assert done.returncode == 0, done.stdout + done.stderr
+
+
+def test_brought_experts_can_be_watched_and_published(project):
+    done = run(sys.executable, "-m", "experts.play", "--task", "screen",
+               "--output", "screen.gif", "--frames", "5", cwd=project)  # fmt: skip
+    assert done.returncode == 0, done.stdout + done.stderr
+    done = run(sys.executable, "-m", "experts.publish", "--task", "screen",
+               "--to", "folder:shared", cwd=project)  # fmt: skip
+    assert done.returncode == 0, done.stdout + done.stderr
+    done = run(sys.executable, "-m", "experts.score", "--task", "screen", "--episodes", "2",
+               "--params", "shared/screen/params.yaml", "--folder", "shared/screen",
+               cwd=project)  # fmt: skip
+    assert done.returncode == 0, done.stdout + done.stderr
 
 
 def test_metrics_and_plots_are_declared(project):

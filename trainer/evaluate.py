@@ -10,7 +10,7 @@ from typing import Any
 import numpy as np
 import torch
 
-from pipeline.domains import RL_DOMAINS, get_domain
+from pipeline.engines import decided_options, make_envs
 from pipeline.errors import UserError, did_you_mean
 from pipeline.fanout import fan_out
 from pipeline.params import Params
@@ -25,23 +25,23 @@ from pipeline.seeds import env_seeds
 from pipeline.settings import Evaluation
 from pipeline.stage import log, read_json, run_stage, write_json
 from pipeline.tasks import get_task
-from trainer.batches import make_batch, make_source
-from trainer.data import fingerprint, load
-from trainer.policy import JatPolicy, load_model, load_policy, model_checksum
-from trainer.source import dataset_folder, model_folder
-from trainer.specs import TaskSpec, load_specs
-from trainer.summary import metrics, summarise, table
+from trainer.evaluation.jat_policy import JatPolicy, load_model, load_policy, model_checksum
+from trainer.evaluation.summary import metrics, summarise, table
+from trainer.feed.batches import make_batch, make_source
+from trainer.feed.data import fingerprint, load
+from trainer.feed.specs import TaskSpec, load_specs
+from trainer.places import dataset_folder, model_folder
 
 
 @dataclass(frozen=True)
-class Unit:
+class TaskEvaluation:
     """The evaluation of one task: what a worker needs to know."""
 
     task: str
     spec: TaskSpec
     model: Path
     dataset: Path | None
-    """Where a corpus' test split is."""
+    """The dataset that has a corpus' test split."""
     settings: Evaluation
     options: dict[str, Any]
     """Options of the environments."""
@@ -72,13 +72,13 @@ def main(params: Params, arguments: argparse.Namespace) -> None:
 
 def play_and_read(params: Params, arguments: argparse.Namespace) -> dict[str, dict[str, Any]]:
     """Task -> its result, which stays below ``arguments.output`` for the next call."""
-    units = make_units(params, arguments)
-    fan_out(evaluate, units, workers=params.workers, desc="evaluate", name=lambda unit: unit.task)
-    return {unit.task: read_json(unit.file)["result"] for unit in units}
+    jobs = make_jobs(params, arguments)
+    fan_out(evaluate, jobs, workers=params.workers, desc="evaluate", name=lambda job: job.task)
+    return {job.task: read_json(job.file)["result"] for job in jobs}
 
 
-def make_units(params: Params, arguments: argparse.Namespace) -> list[Unit]:
-    """One unit a task of the model, or of those asked for."""
+def make_jobs(params: Params, arguments: argparse.Namespace) -> list[TaskEvaluation]:
+    """One job a task of the model, or of those asked for."""
     folder = model_folder(arguments.model)
     specs = load_specs(folder)
     for task in arguments.tasks or []:
@@ -90,39 +90,43 @@ def make_units(params: Params, arguments: argparse.Namespace) -> list[Unit]:
         if arguments.episodes < 1:
             raise UserError("--episodes must be at least 1")
         settings = settings.model_copy(
-            update={"episodes": arguments.episodes, "domain_episodes": {}}
+            update={
+                "episodes": arguments.episodes,
+                "domain_episodes": {spec.domain: arguments.episodes for spec in specs.values()},
+            }
         )
-    corpora = [task for task in tasks if specs[task].domain not in RL_DOMAINS]
+    corpora = [task for task in tasks if not specs[task].episodic]
     dataset = dataset_folder(arguments.dataset, corpora) if corpora else None
     checksum = model_checksum(folder)
-    units = []
+    jobs = []
     for task in tasks:
-        domain = specs[task].domain
-        options = params.domain(domain).env if domain in RL_DOMAINS else {}
+        options = {}
+        if specs[task].episodic:
+            options = decided_options(get_task(task), params.env_of(task))
         data = fingerprint(dataset, task, "test") if dataset and task in corpora else None
         facts = [checksum, settings.model_dump(mode="json"), options, params.seed, data]
         key = hashlib.sha256(json.dumps(facts, sort_keys=True).encode()).hexdigest()
         file = arguments.output / f"{task}.json"
-        unit = Unit(
+        job = TaskEvaluation(
             task, specs[task], folder, dataset, settings, options, params.seed, file.absolute(), key
         )
-        units.append(unit)
-    return units
+        jobs.append(job)
+    return jobs
 
 
-def evaluate(unit: Unit) -> None:
+def evaluate(job: TaskEvaluation) -> None:
     """Write one task's result, unless it is there already."""
-    if unit.file.exists() and read_json(unit.file).get("key") == unit.key:
+    if job.file.exists() and read_json(job.file).get("key") == job.key:
         return
-    result = play(unit) if unit.spec.domain in RL_DOMAINS else read(unit)
-    write_json(unit.file, {"key": unit.key, "result": {"domain": unit.spec.domain, **result}})
+    result = play(job) if job.spec.episodic else read(job)
+    write_json(job.file, {"key": job.key, "result": {"domain": job.spec.domain, **result}})
 
 
-def play(unit: Unit) -> dict[str, Any]:
+def play(job: TaskEvaluation) -> dict[str, Any]:
     """The returns of one RL task."""
-    sample = unit.spec.domain in unit.settings.sample
-    policy = load_policy(unit.model, unit.task, sample, unit.seed, unit.settings.context_share)
-    return play_task(unit.task, policy, unit.settings, unit.options, unit.seed)
+    sample = job.settings.samples(job.spec.domain)
+    policy = load_policy(job.model, job.task, sample, job.seed, job.settings.context_share)
+    return play_task(job.task, policy, job.settings, job.options, job.seed)
 
 
 def play_task(
@@ -130,10 +134,8 @@ def play_task(
 ) -> dict[str, Any]:
     """Returns and steps of the episodes of a task, and the share of them that succeeded."""
     task = get_task(name)
-    episodes = settings.domain_episodes.get(task.domain, settings.episodes)
+    episodes = settings.episodes_of(task.domain)
     slots = min(settings.envs, episodes)
-    make_envs = get_domain(task.domain).make_envs
-    assert make_envs is not None
     envs = make_envs(task, env_seeds(seed, "evaluate", task.id, count=slots), **options)
     try:
         outcomes = play_scores(envs, policy, -(-episodes // slots))
@@ -148,11 +150,11 @@ def play_task(
 
 
 @torch.no_grad()
-def read(unit: Unit) -> dict[str, Any]:
+def read(job: TaskEvaluation) -> dict[str, Any]:
     """How well the model predicts the tokens of a corpus' test split, each in natural order."""
-    assert unit.dataset is not None
-    model, processor = load_model(unit.model, model_checksum(unit.model))
-    source = make_source(load(unit.dataset, unit.task, "test"), unit.spec, processor)
+    assert job.dataset is not None
+    model, processor = load_model(job.model, model_checksum(job.model))
+    source = make_source(load(job.dataset, job.task, "test"), job.spec, processor)
     rows = 16
     loss, right, tokens = 0.0, 0, 0
     for start in range(0, len(source.lengths), rows):
@@ -171,10 +173,10 @@ def read(unit: Unit) -> dict[str, Any]:
         loss += float(torch.nn.functional.cross_entropy(logits, ids, reduction="sum"))
         right += int((logits.argmax(dim=-1) == ids).sum())
         tokens += len(ids)
-        if tokens >= unit.settings.corpus_tokens:
+        if tokens >= job.settings.corpus_tokens:
             break
     if not tokens:
-        raise UserError(f"the test split of '{unit.task}' has no tokens: build the dataset again")
+        raise UserError(f"the test split of '{job.task}' has no tokens: build the dataset again")
     mean = loss / tokens
     return {
         "loss": mean,

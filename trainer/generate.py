@@ -9,8 +9,8 @@ import torch
 from pipeline.errors import UserError
 from pipeline.paths import JAT
 from pipeline.stage import exit_with_one_line
-from trainer.policy import load_model, model_checksum
-from trainer.source import model_folder
+from trainer.evaluation.jat_policy import load_model, model_checksum
+from trainer.places import model_folder
 
 
 def parse() -> argparse.Namespace:

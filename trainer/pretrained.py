@@ -9,8 +9,8 @@ from safetensors import SafetensorError
 from transformers.utils import logging
 
 from pipeline.errors import UserError
-from trainer.modeling_jat import JatModel
-from trainer.processing_jat import JatProcessor
+from trainer.model.modeling_jat import JatModel
+from trainer.model.processing_jat import JatProcessor
 
 OPTIONAL = frozenset({"image_reward_encoder.weight"})
 """Weights that start at zero where a checkpoint, as the published one, has none."""

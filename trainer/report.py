@@ -14,19 +14,15 @@ from importlib.resources import files
 from typing import Any
 
 from pipeline import paths
-from pipeline.domains import RL_DOMAINS
+from pipeline.domains import CORPUS_DOMAINS, get_domain, stage_of
 from pipeline.params import Params
 from pipeline.quantities import quantity
 from pipeline.shards import read_rows
 from pipeline.stage import run_stage, write_atomic
 from pipeline.tasks import get_task
-from trainer.figures import Level, Row, Series, bars, line_chart, short
-from trainer.results import CorpusResult, Results, TaskResult, load_results
+from trainer.reporting.figures import Level, Row, Series, bars, line_chart, short
+from trainer.reporting.results import CorpusResult, Results, TaskResult, load_results
 
-TITLES = {"mujoco": "MuJoCo", "metaworld": "Meta-World", "babyai": "BabyAI", "atari": "Atari",
-          "text": "Text", "vision": "Images with text"}  # fmt: skip
-PUBLISHED_IQM = {"atari": 0.14, "babyai": 0.99, "metaworld": 0.65, "mujoco": 0.85}
-"""Of expert-normalised scores, by domain (arXiv 2402.09844, results)."""
 PAGE = paths.REPORT / "index.html"
 
 
@@ -45,7 +41,7 @@ def page(params: Params, results: Results) -> str:
     environment = Environment(autoescape=True, trim_blocks=True, lstrip_blocks=True)
     environment.filters.update(number=number, count=count, size=size)
     template = environment.from_string(
-        (files("trainer") / "report.html").read_text(encoding="utf8")
+        (files("trainer") / "reporting" / "report.html").read_text(encoding="utf8")
     )
     return template.render(
         profile=params.profile,
@@ -53,11 +49,11 @@ def page(params: Params, results: Results) -> str:
         tiles=tiles(results),
         missing=results.missing,
         aggregates=aggregate_bars(results),
-        groups=[group(params, results, name) for name in RL_DOMAINS if results.of(name)],
+        groups=[group(params, results, name) for name in results.by_domain],
         curves=expert_curves(results.tasks),
         losses=loss_curves(results),
         corpora=[corpus_card(corpus) for corpus in results.corpora],
-        frames=atari_frames(results.of("atari")),
+        frames=screens(results.tasks),
         sheets=[
             {"title": corpus.name, "png": encode(corpus.samples)}
             for corpus in results.corpora
@@ -86,11 +82,12 @@ def tiles(results: Results) -> list[dict[str, str]]:
 
 def group(params: Params, results: Results, name: str) -> dict[str, Any]:
     """One domain: its table and its bars."""
-    tasks = results.of(name)
+    tasks = results.by_domain[name]
     source = params.domain(name).expert.source_of
     return {
         "name": name,
-        "title": TITLES[name],
+        "title": get_domain(name).title,
+        "colour": colour(name),
         "tasks": [
             {
                 **vars(task),
@@ -114,26 +111,25 @@ def task_row(task: TaskResult) -> Row:
         "low": score.get("normalised_low"),
         "high": score.get("normalised_high"),
         "mark": task.published_jat.normalised if task.published_jat else None,
-        "colour": task.domain,
+        "colour": colour(task.domain),
     }
 
 
 def aggregate_bars(results: Results) -> list[Row]:
     """The domains of the profile beside the published aggregates."""
     rows = []
-    for name in RL_DOMAINS:
-        if results.of(name):
-            found = results.aggregates.get(name, {})
-            rows.append(
-                {
-                    "label": TITLES[name],
-                    "value": found.get("iqm"),
-                    "low": found.get("low"),
-                    "high": found.get("high"),
-                    "mark": PUBLISHED_IQM[name],
-                    "colour": name,
-                }
-            )
+    for name in results.by_domain:
+        found, domain = results.aggregates.get(name, {}), get_domain(name)
+        rows.append(
+            {
+                "label": domain.title,
+                "value": found.get("iqm"),
+                "low": found.get("low"),
+                "high": found.get("high"),
+                "mark": domain.published_iqm,
+                "colour": colour(name),
+            }
+        )
     return bars(rows)
 
 
@@ -148,7 +144,7 @@ def expert_curves(tasks: Iterable[TaskResult]) -> list[dict[str, Any]]:
             levels.append(Level(f"random {short(task.random)}", task.random))
         if task.published_expert is not None:
             levels.append(Level(f"published {short(task.published_expert)}", task.published_expert))
-        line = Series("return", task.curve, task.domain)
+        line = Series("return", task.curve, colour(task.domain))
         svg = line_chart(task.title, [line], levels, x_name="steps")
         charts.append({"title": task.title, "svg": svg})
     return charts
@@ -159,8 +155,8 @@ def loss_curves(results: Results) -> list[dict[str, Any]]:
     charts = []
     for name, points in results.losses.items():
         domain = name.partition("_")[2]
-        title = TITLES.get(domain, "All domains")
-        line = Series("loss", points, domain or "accent")
+        title = get_domain(domain).title if domain else "All domains"
+        line = Series("loss", points, colour(domain) if domain else "accent")
         svg = line_chart(title, [line], x_name="steps", logarithmic=True)
         charts.append({"title": title, "svg": svg})
     return charts
@@ -183,18 +179,24 @@ def corpus_card(corpus: CorpusResult) -> dict[str, Any]:
         }
         for reason, removed in corpus.dropped.items()
     ]
-    unit = "documents" if corpus.domain == "text" else "pictures"
+    unit = "pictures" if corpus.samples else "documents"
     return {**vars(corpus), "unit": unit, "bars": rows}
 
 
-def atari_frames(tasks: Iterable[TaskResult]) -> list[dict[str, str]]:
-    """The middle frame of the first collected episode of each game."""
+def colour(name: str) -> str:
+    """The page's colour of a domain; those of brought environments share one."""
+    return name if name in CORPUS_DOMAINS else stage_of(name)
+
+
+def screens(tasks: Iterable[TaskResult]) -> list[dict[str, str]]:
+    """The middle frame of the first collected episode of each task whose agent sees pictures."""
     from PIL import Image
 
     pictures = []
     for task in tasks:
-        shards = sorted(paths.episodes_folder(get_task(task.id)).glob("*.parquet"))
-        if task.episodes and shards:
+        known = get_task(task.id)
+        shards = sorted(paths.episodes_folder(known).glob("*.parquet"))
+        if task.episodes and shards and known.modality.observation == "image":
             stack = next(read_rows(shards[0], ["frames"]))["frames"]
             buffer = io.BytesIO()
             Image.fromarray(stack[len(stack) // 2]).save(buffer, "PNG")
@@ -245,8 +247,7 @@ def print_table(results: Results) -> None:
         "paper",
     ):
         table.add_column(heading, justify="right")
-    for name in RL_DOMAINS:
-        tasks = results.of(name)
+    for tasks in results.by_domain.values():
         for task in tasks:
             table.add_row(*table_cells(task), end_section=task is tasks[-1])
     console = Console(width=None if sys.stdout.isatty() else 120)

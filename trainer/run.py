@@ -14,22 +14,22 @@ from pipeline.params import Params
 from pipeline.paths import DATASET, JAT, METRICS
 from pipeline.stage import log, read_json, replaced_folder, run_stage, write_json
 from pipeline.tasks import all_tasks
-from trainer.adaptive import AdaptiveSampler
-from trainer.data import fingerprint
-from trainer.loop import Curve, GradientGuard, JatTrainer, Progress
-from trainer.options import check_adapt_every, compile_blocks, make_options
-from trainer.parts import Parts, prepare
-from trainer.periodic import PeriodicEvaluation
-from trainer.policy import model_checksum
+from trainer.evaluation.jat_policy import model_checksum
+from trainer.feed.data import fingerprint
+from trainer.feed.sampling import BLOCK, BatchPlan, task_weights
+from trainer.feed.specs import save_specs
+from trainer.places import dataset_folder, model_folder
 from trainer.pretrained import quiet
-from trainer.sampling import BLOCK, Plan, task_weights
-from trainer.source import dataset_folder, model_folder
-from trainer.specs import save_specs
+from trainer.training.adaptive import AdaptiveSampler
+from trainer.training.loop import Curve, GradientGuard, JatTrainer, Progress
+from trainer.training.options import check_adapt_every, compile_blocks, make_options
+from trainer.training.parts import Parts, prepare
+from trainer.training.periodic import PeriodicEvaluation
 
 CURVE = "curve.csv"
 """The learning curve: beside the checkpoints while training, in the model's folder at the end."""
 SCORES = "eval_curve.csv"
-"""Beside it: the scores of the evaluations while training."""
+"""The scores of the evaluations while training, beside the curve."""
 RECORD = "training.json"
 """In the model's folder: the fingerprint of the run and its metrics."""
 
@@ -168,7 +168,7 @@ def make_trainer(
     if adaptive:
         check_adapt_every(settings, options)
     block = settings.adapt_every * each if adaptive else BLOCK
-    plan = Plan(
+    plan = BatchPlan(
         parts.sources, weights, budgets, settings.steps * each, params.seed, block, settings.shuffle
     )
     if settings.compile:

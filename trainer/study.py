@@ -17,14 +17,14 @@ from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
 
-from pipeline.domains import CORPUS_DOMAINS, RL_DOMAINS
+from pipeline.domains import CORPUS_DOMAINS
 from pipeline.errors import UserError
 from pipeline.params import Params, validate_params
 from pipeline.paths import ARTIFACTS, DATASET
 from pipeline.stage import log, run_stage
 from pipeline.tasks import get_task
 from trainer import evaluate, run
-from trainer.study_table import Run, write_study
+from trainer.reporting.study_table import Run, write_study
 
 STUDIES = ARTIFACTS / "studies"
 KAPPAS = (0.0, 0.005, 0.05, 0.5)
@@ -40,37 +40,37 @@ class Variant:
     """Parameters of ``jat`` that differ; those of ``jat.model`` are merged."""
     evaluation: Mapping[str, Any] = field(default_factory=dict)
     """Parameters of ``evaluation`` that differ."""
-    domains: frozenset[str] = frozenset()
-    """Where the changes have an effect; empty: everywhere."""
+    traits: frozenset[str] = frozenset()
+    """The traits of tasks (see ``traits_of``) that the changes have an effect on; empty: any."""
 
 
-def switch_off(name: str, *domains: str) -> Variant:
+def switch_off(name: str, *traits: str) -> Variant:
     """A fix of the model turned to the published behaviour."""
-    return Variant(f"no {name}", {"model": {name: False}}, domains=frozenset(domains))
+    return Variant(f"no {name}", {"model": {name: False}}, traits=frozenset(traits))
 
 
 RELEASED_WEIGHTS = {"mujoco-pendulum": 50.0, "mujoco-doublependulum": 20.0}
-"""Of the released code, which has the paper's two swapped."""
+"""The loss weights of the released code, which has the paper's two swapped."""
 
 
 FIXES = (
     Variant(DEFAULT),
-    Variant("no normalise", {"normalise": False}, domains=frozenset({"mujoco", "metaworld"})),
+    Variant("no normalise", {"normalise": False}, traits=frozenset({"continuous"})),
     Variant("no shuffle", {"shuffle": False}),
     Variant(
-        "swapped loss weights", {"loss_weights": RELEASED_WEIGHTS}, domains=frozenset({"mujoco"})
+        "swapped loss weights", {"loss_weights": RELEASED_WEIGHTS}, traits=frozenset({"mujoco"})
     ),
     Variant(
         "no loss weights",
         {"loss_weights": {"mujoco": 1, "metaworld": 1}},
-        domains=frozenset({"mujoco", "metaworld"}),
+        traits=frozenset({"mujoco", "metaworld"}),
     ),
-    Variant("half the context", evaluation={"context_share": 0.5}, domains=frozenset(RL_DOMAINS)),
-    switch_off("restrict_actions", "atari", "babyai"),
-    switch_off("weigh_discrete_actions", "atari", "babyai"),
-    switch_off("use_image_rewards", "atari"),
-    switch_off("amplify_discrete", "babyai"),
-    switch_off("refill_window", *RL_DOMAINS),
+    Variant("half the context", evaluation={"context_share": 0.5}, traits=frozenset({"episodes"})),
+    switch_off("restrict_actions", "discrete actions"),
+    switch_off("weigh_discrete_actions", "discrete actions"),
+    switch_off("use_image_rewards", "image"),
+    switch_off("amplify_discrete", "discrete"),
+    switch_off("refill_window", "episodes"),
     switch_off("train_first_caption_token", "vision"),
     Variant("published sampling", {"sampling": "published", "weights": {}}),
     Variant(
@@ -107,9 +107,9 @@ def reward_variants() -> list[Variant]:
     return [Variant("with the reward"), Variant("without the reward", hidden)]
 
 
-def fix_variants(domains: set[str]) -> list[Variant]:
-    """The fixes that have an effect on tasks of these domains."""
-    return [fix for fix in FIXES if not fix.domains or fix.domains & domains]
+def fix_variants(traits: set[str]) -> list[Variant]:
+    """The fixes that have an effect on tasks of these traits."""
+    return [fix for fix in FIXES if not fix.traits or fix.traits & traits]
 
 
 def add_arguments(parser: argparse.ArgumentParser) -> None:
@@ -132,7 +132,8 @@ def main(params: Params, arguments: argparse.Namespace) -> None:
     tasks = arguments.tasks or study_tasks(params, arguments.study)
     if not tasks:
         raise UserError("the profile has no tasks for this study: name some by --tasks")
-    variants = make_variants(arguments, {domain_of(task, params) for task in tasks})
+    traits: set[str] = set().union(*(traits_of(task, params) for task in tasks))
+    variants = make_variants(arguments, traits)
     folder: Path = arguments.output / arguments.study
     runs: dict[str, list[Run]] = {variant.name: [] for variant in variants}
     for seed in range(params.seed, params.seed + arguments.seeds):
@@ -149,20 +150,22 @@ def study_tasks(params: Params, study: str) -> list[str]:
     return run.profile_tasks(params) if study == "fixes" else list(params.tasks)
 
 
-def domain_of(task: str, params: Params) -> str:
-    """The domain of a task or of a corpus of the profile."""
-    for domain in CORPUS_DOMAINS:
-        if task in [corpus.name for corpus in getattr(params, domain)]:
-            return domain
-    return get_task(task).domain
+def traits_of(task: str, params: Params) -> set[str]:
+    """What a task or a corpus of the profile is like: its domain and its modality in words."""
+    for kind in CORPUS_DOMAINS:
+        if task in [corpus.name for corpus in getattr(params, kind)]:
+            return {kind}
+    known = get_task(task)
+    modality = known.modality
+    return {known.domain, modality.observation, f"{modality.action} actions", "episodes"}
 
 
-def make_variants(arguments: argparse.Namespace, domains: set[str]) -> list[Variant]:
+def make_variants(arguments: argparse.Namespace, traits: set[str]) -> list[Variant]:
     """The rows of a study; UserError if ``--only`` names what it does not have."""
     if arguments.study == "kappa":
         variants = kappa_variants(arguments.values)
     else:
-        variants = reward_variants() if arguments.study == "reward" else fix_variants(domains)
+        variants = reward_variants() if arguments.study == "reward" else fix_variants(traits)
     names = [variant.name for variant in variants]
     for name in arguments.only or []:
         if name not in names:

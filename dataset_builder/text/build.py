@@ -39,8 +39,10 @@ from pipeline.schema import arrow_schema
 from pipeline.settings import TextCorpus
 from pipeline.shards import write_shard
 from pipeline.stage import log, progress, read_json, run_stage, write_json
+from pipeline.types import Modality
 
 BATCH = 256  # documents in one unit of work; a fixed number, so that workers change nothing
+SCHEMA = arrow_schema(Modality("text"))
 RAW_SCHEMA = pa.schema(
     {"id": pa.string(), "text": pa.string(), "meta": pa.map_(pa.string(), pa.string())}
 )
@@ -98,7 +100,7 @@ def build_text(
 
 
 def _fingerprint(settings: TextCorpus, seed: int) -> str:
-    """Of all that decides what is built: settings, seed, source, and this package itself."""
+    """A digest of all that decides what is built: settings, seed, source, this package itself."""
     digest = hashlib.blake2b(digest_size=16)
     digest.update(json.dumps([settings.model_dump(), seed], sort_keys=True).encode())
     digest.update(source_fingerprint(settings.source).encode())
@@ -195,7 +197,7 @@ def _build_shard(
     report = cleaned.report | {"rows": {}, "files": {}}
     for split, rows in (("test", order[:test]), ("train", order[test:])):
         name = f"{split}-{shard:05d}-of-{settings.shards:05d}.parquet"
-        written = write_shard(work / name, arrow_schema("text"), _text_tables(texts, rows))
+        written = write_shard(work / name, SCHEMA, _text_tables(texts, rows))
         report["rows"][split] = written["rows"]
         report["files"][name] = written["bytes"]
     write_json(done, report)
@@ -213,7 +215,7 @@ def filter_batch(batch: Batch) -> Filtered:
 def _text_tables(texts: list[str], rows: np.ndarray) -> Iterator[pa.Table]:
     for start in range(0, len(rows), BATCH):
         column = [texts[row] for row in rows[start : start + BATCH]]
-        yield pa.table({"text": pa.array(column, pa.string())}, schema=arrow_schema("text"))
+        yield pa.table({"text": pa.array(column, pa.string())}, schema=SCHEMA)
 
 
 # ---------------------------------------------------------------- the command line

@@ -1,4 +1,4 @@
-"""Where documents come from: installed documentation, files, or a dataset on the Hub."""
+"""The sources of documents: installed documentation, files, or a dataset on the Hub."""
 
 import hashlib
 import sys

@@ -81,7 +81,7 @@ def build_vision(
 
 
 def _fingerprint(source: Source) -> str:
-    """Of everything that decides what is built."""
+    """A digest of everything that decides what is built."""
     content = [FORMAT, source.corpus.model_dump(), source.seed, source.version()]
     return hashlib.sha256(json.dumps(content, sort_keys=True).encode()).hexdigest()
 

@@ -67,7 +67,7 @@ def _colour(scene: Scene, rng: np.random.Generator) -> Pair:
 
 
 def _existence(scene: Scene, rng: np.random.Generator) -> Pair:
-    """As often yes as no, so that neither is a good guess."""
+    """A question whether something is there: as often yes as no, so neither is a good guess."""
     present = sorted({thing.name for thing in scene.in_sight()})
     absent = [f"{colour} {kind}" for kind in OBJECTS for colour in COLOURS]
     absent = [name for name in absent if name not in present]

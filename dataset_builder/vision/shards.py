@@ -12,6 +12,7 @@ import pyarrow.parquet as pq
 
 from dataset_builder.vision.sources import Example
 from pipeline.schema import arrow_schema
+from pipeline.types import Modality
 
 ROWS_PER_GROUP = 100  # the Hub's viewer refuses large row groups
 SHARD_BYTES = 256_000_000
@@ -31,7 +32,7 @@ class SplitWriter:
         self.kinds: Counter[str] = Counter()
         self.dropped: Counter[str] = Counter()
         self._texts: set[bytes] = set()
-        self._schema = arrow_schema("vision")
+        self._schema = arrow_schema(Modality("vision"))
         self._group: list[tuple[str, Example]] = []
         self._shards: list[Path] = []
         self._shard: pq.ParquetWriter | None = None

@@ -1,4 +1,4 @@
-"""Where images with texts come from: drawn here, a folder of files, or a dataset of the Hub.
+"""The sources of images with texts: drawn here, a folder of files, or a dataset of the Hub.
 
 A source numbers its candidates; `example(split, index)` is the same whoever asks and in whatever
 order, and raises `Rejected` with a reason for a candidate that cannot be used.

@@ -67,7 +67,7 @@ def picture_region(scene: Scene, place: tuple[int, int]) -> str:
 
 
 def picture_direction(thing: Thing, place: tuple[int, int]) -> str:
-    """Where a thing is from a cell, as seen on the picture: one of eight directions.
+    """The direction of a thing from a cell, as seen on the picture: one of eight directions.
 
     One axis alone is named when the offset along it is at least twice that along the other.
     """
@@ -78,7 +78,7 @@ def picture_direction(thing: Thing, place: tuple[int, int]) -> str:
 
 
 def agent_direction(thing: Thing, scene: Scene) -> str:
-    """Where a thing is for the agent, which looks the way it faces: one of eight directions."""
+    """The direction of a thing for the agent, which looks the way it faces: one of eight."""
     dx, dy = thing.x - scene.agent[0], thing.y - scene.agent[1]
     step_x, step_y = STEPS[scene.facing]
     forward, rightward = dx * step_x + dy * step_y, dy * step_x - dx * step_y

@@ -5,12 +5,34 @@ from typing import Any
 
 import numpy as np
 
-from pipeline.envpool_env import EnvPoolEnv
-from pipeline.types import Domain, Observations, Task
+from pipeline import published
+from pipeline.engines import versions
+from pipeline.engines.envpool import EnvPoolEnv
+from pipeline.types import Domain, Engine, Modality, Observations, Task
 
+MODALITY = Modality("image", "discrete")
 STACK = 4
-TIME_LIMITS = {"atari-montezumarevenge": 18_000 // 4}
-"""Agent steps (4 frames each) where a game's limit is not the usual 108,000 frames."""
+FRAME_SKIP = 4
+TIME_LIMIT = 108_000 // FRAME_SKIP
+"""Agent steps: half an hour of play."""
+TIME_LIMITS = {"atari-montezumarevenge": 18_000 // FRAME_SKIP}
+"""Agent steps, where a game's limit is another."""
+MAX_SCORES = {"atari-boxing": 100.0, "atari-pong": 21.0}
+"""Games that end at this score."""
+
+
+def tasks() -> list[Task]:
+    """The games of the published table."""
+    return [
+        Task(
+            **row,
+            modality=MODALITY,
+            engine="envpool",
+            time_limit=TIME_LIMITS.get(row["id"], TIME_LIMIT),
+            max_score=MAX_SCORES.get(row["id"]),
+        )
+        for row in published.table("atari")
+    ]
 
 
 def observe(observations: np.ndarray) -> Observations:
@@ -18,7 +40,13 @@ def observe(observations: np.ndarray) -> Observations:
     return {"image_observations": observations}
 
 
-def make_envs(task: Task, seeds: Sequence[int], threads: int = 1, **options: Any) -> EnvPoolEnv:
+def envpool(
+    task: Task,
+    seeds: Sequence[int],
+    threads: int = 1,
+    max_episode_steps: int | None = None,
+    **options: Any,
+) -> EnvPoolEnv:
     """One game a seed: 4-frame skip, up to 30 no-ops and FIRE at reset, no sticky actions."""
     return EnvPoolEnv(
         task.envpool_id,
@@ -26,11 +54,11 @@ def make_envs(task: Task, seeds: Sequence[int], threads: int = 1, **options: Any
         observe,
         threads=threads,
         stack_num=STACK,
-        frame_skip=4,
+        frame_skip=FRAME_SKIP,
         noop_max=30,
         use_fire_reset=True,
         repeat_action_probability=0.0,
-        max_episode_steps=TIME_LIMITS.get(task.id, 27_000),
+        max_episode_steps=max_episode_steps or task.time_limit,
         **options,
     )
 
@@ -61,10 +89,10 @@ def recipe(task: Task) -> dict[str, Any]:
 
 DOMAIN = Domain(
     name="atari",
-    modality="image",
-    observation="image_observations",
-    make_envs=make_envs,
-    policy="experts.policy:load_policy",
+    title="Atari",
+    modality=MODALITY,
+    tasks=tasks,
+    engines={"envpool": Engine(envpool, lambda task: versions.ale_of_envpool(), "ale 0.11.2")},
     recipe=recipe,
     training_options={
         "episodic_life": True,
@@ -72,4 +100,7 @@ DOMAIN = Domain(
         "info": ("reward", "terminated"),  # of the whole game, for the learning curve
     },
     context=32,
+    evaluation_episodes=8,
+    sample_actions=True,
+    published_iqm=0.14,
 )

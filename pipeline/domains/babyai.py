@@ -6,8 +6,19 @@ from typing import Any
 
 import numpy as np
 
-from pipeline.envpool_env import EnvPoolEnv
-from pipeline.types import Domain, Observations, Task, VectorEnv
+from pipeline import published
+from pipeline.engines import versions
+from pipeline.engines.envpool import EnvPoolEnv
+from pipeline.types import Domain, Engine, Modality, Observations, Task, VectorEnv
+
+MODALITY = Modality("discrete", "discrete", missions=True)
+
+
+def tasks() -> list[Task]:
+    """The tasks of the published table, played by minigrid: the bot plans on its grid, and three of
+    EnvPool's levels are others (docs/LOG.md).
+    """
+    return [Task(**row, modality=MODALITY, engine="minigrid") for row in published.table("babyai")]
 
 
 @lru_cache(maxsize=65536)
@@ -27,23 +38,47 @@ def observe(observations: dict[str, np.ndarray]) -> Observations:
     }
 
 
-def make_envs(task: Task, seeds: Sequence[int], threads: int = 1, **options: Any) -> EnvPoolEnv:
-    """One EnvPool level a seed: the engine of evaluation."""
-    return EnvPoolEnv(task.envpool_id, seeds, observe, threads=threads, **options)
+def minigrid(
+    task: Task,
+    seeds: Sequence[int],
+    threads: int = 1,
+    max_episode_steps: int | None = None,
+    render_mode: str | None = None,
+) -> VectorEnv:
+    """One minigrid level a seed."""
+    from pipeline.engines.minigrid import MinigridEnv
+
+    return MinigridEnv(task.gymnasium_id, seeds, max_episode_steps)
 
 
-def expert_envs(task: Task, seeds: Sequence[int], threads: int = 1, **options: Any) -> VectorEnv:
-    """One minigrid level a seed: the bot plans on minigrid's own grid."""
-    from pipeline.domains import babyai_minigrid
-
-    return babyai_minigrid.make_envs(task, seeds, threads=threads, **options)
+def envpool(
+    task: Task,
+    seeds: Sequence[int],
+    threads: int = 1,
+    max_episode_steps: int | None = None,
+    **options: Any,
+) -> EnvPoolEnv:
+    """One EnvPool level a seed."""
+    limit = {"max_episode_steps": max_episode_steps} if max_episode_steps else {}
+    return EnvPoolEnv(task.envpool_id, seeds, observe, threads=threads, **limit, **options)
 
 
 DOMAIN = Domain(
     name="babyai",
-    modality="discrete",
-    observation="discrete_observations",
-    make_envs=make_envs,
-    expert_envs=expert_envs,
-    policy="experts.bot:make_policy",
+    title="BabyAI",
+    modality=MODALITY,
+    tasks=tasks,
+    engines={
+        "minigrid": Engine(
+            minigrid,
+            lambda task: versions.package("minigrid"),
+            simulator="minigrid 3.2.0",
+            independent=True,
+        ),
+        "envpool": Engine(envpool, lambda task: versions.envpool_and("minigrid")),
+    },
+    renderer="minigrid",
+    policy="experts.bot.bot_policy:make_policy",
+    scripts={"bot": "experts.bot.bot_policy:make_policy"},
+    published_iqm=0.99,
 )

@@ -1,5 +1,5 @@
 """Text corpora: one document a row."""
 
-from pipeline.types import Domain
+from pipeline.types import Domain, Modality
 
-DOMAIN = Domain(name="text", modality="text", observation="", context=512)
+DOMAIN = Domain(name="text", title="Text", modality=Modality("text"), context=512)

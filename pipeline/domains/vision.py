@@ -1,5 +1,5 @@
 """Images with captions or questions: one pair a row."""
 
-from pipeline.types import Domain
+from pipeline.types import Domain, Modality
 
-DOMAIN = Domain(name="vision", modality="vision", observation="", context=512)
+DOMAIN = Domain(name="vision", title="Images with text", modality=Modality("vision"), context=512)

@@ -21,12 +21,12 @@ import envpool
 import gymnasium
 import numpy as np
 import pyarrow.parquet as pq
-from stages import play_at_random, settings
+from stages import leave_scores, play_at_random, settings
 
 from dataset_builder import collect
 from pipeline.domains import get_domain
 from pipeline.params import Params
-from pipeline.types import Observations, Step, Task
+from pipeline.types import Engine, Observations, Step, Task
 
 KILLS = 20
 ENDED = os.WEXITED | os.WNOHANG | os.WNOWAIT
@@ -51,6 +51,7 @@ def fork(folder: str, budget: dict, sabotage: Callable[[], object] = lambda: Non
     status = 1
     try:
         os.chdir(folder)
+        leave_scores("mujoco")
         sabotage()
         params = Params.model_validate(settings("mujoco", collect=budget))
         collect.main(params, Namespace(domain="mujoco"))
@@ -167,7 +168,8 @@ def peaks() -> dict[str, int]:
         def make(task: Task, seeds: list[int], threads: int) -> WideEnvs:
             return WideEnvs(len(seeds))
 
-        domain = dataclasses.replace(get_domain("mujoco"), make_envs=make)
+        engine = Engine(make, loaded=lambda task: "none")
+        domain = dataclasses.replace(get_domain("mujoco"), engines={"envpool": engine})
         Patch().setattr("pipeline.domains.mujoco.DOMAIN", domain)
 
     found = {}

@@ -12,9 +12,11 @@ from stages import contents, play_at_random, run_build, run_collect
 from dataset_builder import build
 from dataset_builder.build import choose_test
 from pipeline import schema
+from pipeline.domains.text import DOMAIN as TEXT
 from pipeline.errors import UserError
 from pipeline.shards import read_rows, write_shard
 from pipeline.stage import read_json, write_json
+from pipeline.tasks import get_task
 
 ENVIRONMENTS = ("mujoco", "metaworld", "babyai", "atari")
 DATASET = Path("artifacts/dataset")
@@ -66,11 +68,11 @@ def test_datasets_loads_both_splits_streaming_or_not(task: str, tmp_path: Path) 
     whole = datasets.load_dataset(str(DATASET), task, cache_dir=str(tmp_path))
     stream = datasets.load_dataset(str(DATASET), task, streaming=True)
     assert {split: len(rows) for split, rows in whole.items()} == {"train": 11, "test": 1}
-    domain = task.split("-")[0]
+    columns = schema.columns(get_task(task).modality)
     for split in ("train", "test"):
-        assert list(whole[split].features) == list(schema.COLUMNS[domain])
+        assert list(whole[split].features) == list(columns)
         arrow = whole[split].features.arrow_schema
-        assert dict(zip(arrow.names, arrow.types, strict=True)) == schema.COLUMNS[domain]
+        assert dict(zip(arrow.names, arrow.types, strict=True)) == columns
         first, *_ = rows_of(DATASET / task, f"{split}-*")
         for row in (whole[split][0], next(iter(stream[split]))):
             assert (row["seed"], row["rewards"]) == (first["seed"], first["rewards"].tolist())
@@ -126,7 +128,7 @@ def test_the_card_has_a_configuration_a_task() -> None:
         assert f"| `{config['config_name']}` | 11 | 1 |" in text
         for files in config["data_files"]:
             assert list(DATASET.glob(files["path"]))
-    for name in schema.COLUMNS["atari"]:
+    for name in schema.columns(get_task("atari-pong").modality):
         assert f"`{name}`" in text
 
 
@@ -159,7 +161,7 @@ def test_what_the_profile_no_longer_has_is_removed() -> None:
 
 
 def test_corpora_come_in_as_they_were_split() -> None:
-    text = schema.arrow_schema("text")
+    text = schema.arrow_schema(TEXT.modality)
     splits = {"train": ["one", "two é", "three"], "test": ["four"]}
     for split, texts in splits.items():
         table = [{"text": value} for value in texts]

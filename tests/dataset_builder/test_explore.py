@@ -10,9 +10,11 @@ from stages import error_line
 
 from dataset_builder.explore import episodes, explore, overview, shards
 from dataset_builder.vision.images import encode_png
+from pipeline.domains import get_domain
 from pipeline.errors import UserError
 from pipeline.schema import arrow_schema, to_table
 from pipeline.shards import write_shard
+from pipeline.tasks import get_task
 from pipeline.types import Episode
 
 STEPS = 5
@@ -47,18 +49,18 @@ def episode(task: str, number: int) -> Episode:
 @pytest.fixture
 def dataset(tmp_path):
     for task in ("mujoco-pendulum", "atari-pong", "babyai-go-to-local"):
-        domain = task.partition("-")[0]
+        modality = get_task(task).modality
         for name, numbers in (
             ("train-00000-of-00002", range(3)),
             ("train-00001-of-00002", range(3, 7)),
             ("test-00000-of-00001", range(2)),
         ):
-            played = to_table(domain, [episode(task, number) for number in numbers], "us", "0")
+            played = to_table(modality, [episode(task, number) for number in numbers], "us", "0")
             write_shard(tmp_path / task / f"{name}.parquet", played.schema, [played])
     picture = {"bytes": encode_png(np.zeros((30, 30, 3), np.uint8)), "path": "a.png"}
     rows = [{"images": picture, "text": f"Picture {k}."} for k in range(3)]
     for name, domain in (("pictures", "vision"), ("papers", "text")):
-        table = pa.Table.from_pylist(rows, schema=arrow_schema(domain))
+        table = pa.Table.from_pylist(rows, schema=arrow_schema(get_domain(domain).modality))
         write_shard(tmp_path / name / "train-00000-of-00001.parquet", table.schema, [table])
     return tmp_path
 

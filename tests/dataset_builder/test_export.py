@@ -16,11 +16,12 @@ from stages import contents, error_line, play_at_random, run_build, run_collect
 from dataset_builder.export import export, published_tables
 from dataset_builder.vision.images import encode_png
 from pipeline import frames, shards
+from pipeline.domains import get_domain
 from pipeline.errors import UserError
 from pipeline.schema import arrow_schema
 from pipeline.shards import read_rows, write_shard
 from pipeline.stage import write_json
-from trainer.data import load
+from trainer.feed.data import load
 
 ENVIRONMENTS = ("mujoco", "metaworld", "babyai", "atari")
 CORPORA = {"text": "notes", "vision": "pictures"}
@@ -46,7 +47,8 @@ PUBLISHED = {
 def write_corpora() -> None:
     rng = np.random.default_rng(0)
     for domain, name in CORPORA.items():
-        folder, schema = Path("artifacts/corpora") / domain / name, arrow_schema(domain)
+        folder = Path("artifacts/corpora") / domain / name
+        schema = arrow_schema(get_domain(domain).modality)
         for split, count in (("train", 5), ("test", 2)):
             pixels = rng.integers(0, 256, (count, 30, 40, 3), np.uint8)
             rows = [

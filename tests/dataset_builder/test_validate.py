@@ -12,7 +12,7 @@ from stages import play_at_random, run_build, run_collect
 
 from dataset_builder.validate import find_problems, ranges_of
 from pipeline import manifest
-from pipeline.domains import get_domain
+from pipeline.engines import make_envs
 from pipeline.errors import UserError
 from pipeline.shards import write_shard
 from pipeline.stage import read_json, write_json
@@ -60,7 +60,7 @@ def spoil(dataset: Path, task: str, change: Callable[[list[dict]], None]) -> Non
 def test_actions_at_the_bounds_of_the_box_are_in_it(id: str) -> None:
     task = get_task(id)
     ranges = ranges_of({"task": id, "provenance": {"decides": {"env": {}}}})
-    envs = get_domain(task.domain).make_envs(task, [0, 1])  # type: ignore[misc]
+    envs = make_envs(task, [0, 1])
     envs.reset()
     beyond = np.repeat([[-9.0], [9.0]], len(ranges.low), axis=1).astype(np.float32)
     low, high = envs.step(beyond).actions

@@ -7,10 +7,11 @@ from minigrid.utils.baby_ai_bot import BabyAIBot, Subgoal
 
 from benchmarks import babyai_bot
 from benchmarks.babyai_bot import compared, play_block
-from experts.bot import make_policy
-from experts.bot_planner import MAX_PLANS, Bot, GaveUp
-from experts.bot_search import targets, unsolvable
-from pipeline.domains.babyai_minigrid import episode_seed, level_factory, make_envs
+from experts.bot.bot_policy import make_policy
+from experts.bot.planner import MAX_PLANS, Bot, GaveUp
+from experts.bot.search import targets, unsolvable
+from pipeline.engines import make_envs
+from pipeline.engines.minigrid import episode_seed, level_factory
 from pipeline.errors import UserError
 from pipeline.tasks import get_task
 
@@ -251,11 +252,11 @@ def test_an_abandoned_episode_waits_for_its_end_and_is_marked_until_then():
 
 
 def test_other_engines_are_refused():
-    class Elsewhere:
-        num_envs = 1
-
-    with pytest.raises(UserError, match="babyai_minigrid"):
-        make_policy(get_task("babyai-go-to")).bind(Elsewhere())
+    task = get_task("babyai-go-to")
+    envs = make_envs(task, [0], engine="envpool")
+    with pytest.raises(UserError, match=r"not on EnvPoolEnv: remove 'babyai\.env\.engine'"):
+        make_policy(task).bind(envs)
+    envs.close()
 
 
 def test_the_checksum_is_stable():

@@ -3,7 +3,7 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from experts.curve import SCORED_ON, Curve, read_curve
+from experts.appo.curve import SCORED_ON, Curve, read_curve
 from pipeline.errors import UserError
 
 

@@ -5,8 +5,8 @@ import torch
 from sample_factory.algo.utils.context import global_model_factory
 from sample_factory.model.actor_critic import create_actor_critic
 
-from experts import encoder
-from experts.recipe import Training, make_config
+from experts.appo import encoder
+from experts.appo.recipe import Training, make_config
 from pipeline.domains import get_domain
 from pipeline.errors import UserError
 from pipeline.tasks import get_task

@@ -16,10 +16,12 @@ from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 from sample_factory.model.actor_critic import create_actor_critic
 
-from experts import foreign, network, sources
-from experts.policy import load_policy
-from experts.recipe import Training, make_config
+from experts import sources
+from experts.appo import foreign, network
+from experts.appo.recipe import Training, make_config
+from experts.load import load_policy
 from pipeline.domains import get_domain
+from pipeline.engines import make_envs
 from pipeline.errors import UserError
 from pipeline.tasks import get_task
 
@@ -114,7 +116,7 @@ def test_every_layout_of_sample_factory_becomes_an_expert(layout, run, tmp_path)
     config = take(source, tmp_path / "expert")
     (tmp_path / "expert" / "config.json").write_text(json.dumps(config))
     policy = load_policy(TASK, tmp_path / "expert", 0)
-    policy.bind(get_domain("mujoco").make_envs(TASK, [0]))
+    policy.bind(make_envs(TASK, [0]))
     architecture = network.Architecture.from_dict(config["network"])
     ours = network.load(tmp_path / "expert" / "model.safetensors", architecture)
     assert torch.equal(ours.head.weight, expected(checkpoint))

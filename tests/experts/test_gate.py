@@ -3,44 +3,100 @@ import dataclasses
 import numpy as np
 import pytest
 
-from experts.gate import RandomScore, bootstrap_interval, judge, play
-from pipeline.policies import RandomPolicy
+from experts.gate import Baseline, bootstrap_interval, judge, play, wilson_low
+from pipeline.random_policy import NoopPolicy, RandomPolicy
 from pipeline.rollout import Outcome
 from pipeline.tasks import get_task
 
-RANDOM = RandomScore(mean=0.0, std=1.0, episodes=100)
+RANDOM = Baseline(mean=0.0, std=1.0, episodes=100)
+NOOP = Baseline(mean=0.0, std=0.0, episodes=10)
 TASK = dataclasses.replace(get_task("mujoco-hopper"), expert_mean=100.0)
 
 
 def outcomes(mean, spread=1.0, count=40, success=None):
+    """Episodes around a mean; ``success`` is the share of them that succeed."""
     returns = mean + spread * np.linspace(-1, 1, count)
-    return [Outcome(float(r), 10, success) for r in returns]
+    known = [None] * count if success is None else [k < success * count for k in range(count)]
+    return [Outcome(float(r), 10, s) for r, s in zip(returns, known, strict=True)]
+
+
+def verdict(played, task=TASK, random=RANDOM, noop=NOOP):
+    return judge(task, played, random, noop).verdict
 
 
 @pytest.mark.parametrize(
-    ("mean", "verdict"), [(120, "expert"), (91, "expert"), (80, "weak"), (5, "weak"), (0, "failed")]
+    ("mean", "expected"),
+    [(120, "expert"), (91, "expert"), (80, "weak"), (5, "weak"), (0, "failed")],
 )
-def test_verdicts_by_score(mean, verdict):
-    score = judge(TASK, outcomes(mean), RANDOM)
-    assert score.verdict == verdict
+def test_verdicts_by_score(mean, expected):
+    score = judge(TASK, outcomes(mean), RANDOM, NOOP)
+    assert score.verdict == expected
+    assert score.bar == 90
     assert score.normalised == pytest.approx(mean / 100)
     assert score.low <= score.mean <= score.high
 
 
+def test_the_lower_bound_has_to_reach_the_bar_and_not_the_mean():
+    assert verdict(outcomes(95, spread=60)) == "weak"
+    assert verdict(outcomes(95, spread=1)) == "expert"
+
+
 def test_a_noisy_advantage_is_no_advantage():
-    assert judge(TASK, outcomes(3, spread=40, count=8), RANDOM).verdict == "failed"
+    assert verdict(outcomes(3, spread=40, count=8)) == "failed"
+
+
+def test_who_is_no_better_than_doing_nothing_fails():
+    idle = Baseline(mean=95.0, std=10.0, episodes=10)
+    assert verdict(outcomes(96), noop=idle) == "failed"
+    assert verdict(outcomes(120), noop=idle) == "expert"
+
+
+def test_few_episodes_make_nobody_an_expert():
+    assert verdict(outcomes(120, count=19)) == "weak"
+    assert verdict(outcomes(120, count=20)) == "expert"
 
 
 def test_success_counts_where_the_task_knows_it():
-    assert judge(TASK, outcomes(20, success=True), RANDOM).verdict == "expert"
-    assert judge(TASK, outcomes(120, success=False), RANDOM).verdict == "weak"
-    assert judge(TASK, outcomes(-5, success=False), RANDOM).verdict == "failed"
+    assert verdict(outcomes(20, success=1.0)) == "expert"
+    assert verdict(outcomes(120, success=0.0)) == "weak"
+    assert verdict(outcomes(-5, success=0.0)) == "failed"
 
 
-def test_no_normalised_score_where_the_reference_is_no_better_than_random():
-    score = judge(dataclasses.replace(TASK, expert_mean=-1.0), outcomes(50), RANDOM)
-    assert score.normalised is None
-    assert score.verdict == "weak"
+def test_success_counts_only_above_random_play():
+    assert verdict(outcomes(-5, success=1.0)) == "failed"
+
+
+def test_the_success_rate_has_to_be_sure():
+    assert verdict(outcomes(20, success=0.925)) == "weak"  # 37 of 40: it may be as low as 0.80
+    assert verdict(outcomes(20, success=0.925, count=1000)) == "expert"
+
+
+@pytest.mark.parametrize("better", ["human_mean", "max_score"])
+def test_the_bar_is_the_best_reference(better):
+    task = dataclasses.replace(TASK, **{better: 200.0})
+    assert verdict(outcomes(120), task) == "weak"
+    assert verdict(outcomes(185), task) == "expert"
+
+
+def test_a_task_whose_reference_is_no_better_than_random_play_can_have_experts():
+    task = dataclasses.replace(TASK, expert_mean=-1.0)
+    score = judge(task, outcomes(50), RANDOM, NOOP)
+    assert (score.normalised, score.bar, score.verdict) == (None, None, "expert")
+    assert verdict(outcomes(0), task) == "failed"
+
+
+def test_without_any_reference_an_expert_is_not_rated():
+    task = dataclasses.replace(TASK, expert_mean=None)
+    assert verdict(outcomes(50), task) == "unrated"
+    assert verdict(outcomes(0), task) == "failed"
+
+
+@pytest.mark.parametrize(
+    ("successes", "episodes", "low"), [(0, 10, 0.0), (81, 263, 0.2553), (40, 40, 0.9124)]
+)
+def test_wilson_intervals_are_as_published(successes, episodes, low):
+    # 81 of 263: Newcombe 1998, table I, method 3
+    assert wilson_low(successes, episodes) == pytest.approx(low, abs=1e-4)
 
 
 def test_the_interval_covers_the_mean_about_as_often_as_it_says():
@@ -57,3 +113,9 @@ def test_every_environment_plays_the_same_number_of_episodes():
     assert len(played) == 40  # 20 environments, 2 episodes each
     again = play(get_task("mujoco-hopper"), RandomPolicy(0), 30, seed=1, env={})
     assert played == again
+
+
+def test_who_does_nothing_is_alive_until_the_time_limit_where_nothing_falls():
+    played = play(get_task("mujoco-swimmer"), NoopPolicy(), 2, seed=1, env={})
+    assert [outcome.steps for outcome in played] == [1000, 1000]
+    assert max(abs(outcome.score) for outcome in played) < 50

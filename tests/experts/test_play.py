@@ -12,10 +12,10 @@ import yaml
 from PIL import Image
 from untrained import parameters, untrained
 
-from experts import watched
+from experts.appo.network_policy import spaces_of
+from experts.load import load_policy
 from experts.play import encode, record
-from experts.policy import load_policy, spaces_of
-from pipeline.domains import get_domain
+from pipeline.engines import make_envs, render_options
 from pipeline.errors import UserError
 from pipeline.tasks import all_tasks, get_task
 
@@ -69,9 +69,9 @@ def test_the_seed_decides_what_is_seen(id, network):
 
 @pytest.mark.parametrize("visible", [True, False])
 def test_the_goal_of_meta_world_is_shown_as_the_profile_says(visible):
-    seen = []
+    task, seen = get_task("metaworld-reach"), []
     for seed in (1, 1, 2):
-        envs, _ = watched.watched_envs(get_task("metaworld-reach"), seed, {"goal_visible": visible})
+        envs = make_envs(task, [seed], **{"goal_visible": visible, **render_options(task)})
         seen.append(envs.reset()["continuous_observations"][0, -3:])
         envs.close()
     assert seen[0].any() == visible
@@ -82,19 +82,21 @@ def test_the_goal_of_meta_world_is_shown_as_the_profile_says(visible):
 @pytest.mark.parametrize("id", MUJOCO)
 def test_mujoco_is_drawn_with_the_shapes_of_the_data(id):
     task = get_task(id)
-    theirs, ours = watched.mujoco_env(task), get_domain("mujoco").make_envs(task, [0])
+    theirs, ours = (make_envs(task, [0], **more) for more in (render_options(task), {}))
     assert spaces_of(theirs) == spaces_of(ours)
     np.testing.assert_allclose(theirs.action_space.high, ours.action_space.high)
     theirs.close()
     ours.close()
 
 
-def test_a_machine_that_cannot_draw_says_so():
-    def render():
+def test_a_machine_that_cannot_draw_says_so(network, monkeypatch):
+    def render(env):
         raise AttributeError("'NoneType' object has no attribute 'glGetError'")
 
+    monkeypatch.setattr("gymnasium.envs.mujoco.MujocoEnv.render", render)
+    id = "mujoco-reacher"
     with pytest.raises(UserError, match=r"glGetError.*MUJOCO_GL"):
-        watched._drawn(render)()
+        record(get_task(id), network(id), seed=1, env={}, frames=3)
 
 
 def shades(count=6):

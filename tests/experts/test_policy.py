@@ -4,9 +4,10 @@ import numpy as np
 import pytest
 import torch
 
-from experts import network
-from experts.policy import NetworkPolicy, load_policy
-from pipeline.domains import get_domain
+from experts.appo import network
+from experts.appo.network_policy import NetworkPolicy
+from experts.load import load_policy
+from pipeline.engines import make_envs
 from pipeline.errors import UserError
 from pipeline.stage import read_json, write_json
 from pipeline.tasks import get_task
@@ -34,7 +35,7 @@ def expert(folder, id, mode="sample"):
 
 
 def acts(policy, task, steps=5):
-    domain = get_domain(task.domain)
+    column, ids = task.modality.observation_column, np.arange(4)
     shape = CASES[task.id].observation
     rng = np.random.default_rng(1)
     chosen = []
@@ -42,9 +43,7 @@ def acts(policy, task, steps=5):
         rows = rng.integers(0, 255, (4, *shape)).astype(
             np.uint8 if task.domain == "atari" else np.float32
         )
-        chosen.append(
-            policy.act({domain.observation: rows}, np.arange(4), np.zeros(4, bool), np.zeros(4))
-        )
+        chosen.append(policy.act({column: rows}, ids, np.zeros(4, bool), np.zeros(4)))
     return np.stack(chosen)
 
 
@@ -81,7 +80,7 @@ def test_sampling_follows_the_distribution():
 @pytest.mark.parametrize("id", CASES)
 def test_plays_in_its_environment(id, tmp_path):
     task, folder = expert(tmp_path, id)
-    envs = get_domain(task.domain).make_envs(task, [1, 2, 3])
+    envs = make_envs(task, [1, 2, 3])
     policy = load_policy(task, folder, seed=0)
     policy.bind(envs)
     observations = envs.reset()
@@ -93,7 +92,7 @@ def test_plays_in_its_environment(id, tmp_path):
 def test_an_expert_of_other_shapes_is_refused(tmp_path):
     task, folder = expert(tmp_path, "mujoco-hopper")
     other = get_task("mujoco-reacher")
-    envs = get_domain("mujoco").make_envs(other, [0])
+    envs = make_envs(other, [0])
     with pytest.raises(UserError, match="mujoco-hopper"):
         load_policy(task, folder, 0).bind(envs)
 

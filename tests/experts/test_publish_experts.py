@@ -12,8 +12,8 @@ from huggingface_hub import ModelCard
 from untrained import project
 
 from experts import publish, sources
-from experts.policy import load_policy
-from experts.train import plan
+from experts.load import load_policy
+from experts.train import expert_jobs
 from pipeline.errors import UserError
 from pipeline.params import load_params
 from pipeline.stage import read_json, write_json
@@ -56,7 +56,7 @@ def test_a_published_expert_is_all_that_is_needed(unit, tmp_path):
     config, score = read_json(there / "config.json"), read_json(there / "score.json")
     assert config["provenance"]["wall_seconds"] == 3.25
     assert config["provenance"]["score"]["mean"] == score["mean"]
-    (again,) = plan(load_params(there / "params.yaml"), "mujoco")
+    (again,) = expert_jobs(load_params(there / "params.yaml"), "mujoco")
     assert again.fingerprint == unit.fingerprint
     assert (there / "curve.png").read_bytes().startswith(b"\x89PNG")
     assert cv2.VideoCapture(str(there / "replay.mp4")).get(cv2.CAP_PROP_FRAME_COUNT) == 3

@@ -5,7 +5,7 @@ import pytest
 import torch
 
 from experts import train
-from experts.recipe import Training, make_config
+from experts.appo.recipe import Training, make_config
 from pipeline.errors import UserError
 from pipeline.params import Params, load_params
 
@@ -40,13 +40,15 @@ def test_a_task_asks_for_its_cores_and_gpus(tmp_path, monkeypatch):
 
 
 def test_one_core_and_no_gpu_by_default(tmp_path):
-    for unit in train.plan(params_with("envs: 8", tmp_path), "mujoco"):
+    for unit in train.expert_jobs(params_with("envs: 8", tmp_path), "mujoco"):
         assert unit.threads == 1
         assert "device" not in unit.recipe
 
 
 def test_threads_do_not_make_an_expert_anew(tmp_path):
-    one, two = (train.plan(params_with(f"cpus: {cpus}", tmp_path), "mujoco")[0] for cpus in (1, 2))
+    one, two = (
+        train.expert_jobs(params_with(f"cpus: {cpus}", tmp_path), "mujoco")[0] for cpus in (1, 2)
+    )
     assert (one.threads, two.threads) == (1, 2)
     assert one.fingerprint == two.fingerprint
 

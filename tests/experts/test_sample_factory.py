@@ -11,10 +11,11 @@ import numpy as np
 import pytest
 import torch
 
-from experts import checkpoints, recipe
-from experts import sample_factory as sf
-from experts.curve import read_curve
+from experts.appo import checkpoints, recipe
+from experts.appo import sample_factory as sf
+from experts.appo.curve import read_curve
 from pipeline.domains import get_domain
+from pipeline.engines import make_envs
 from pipeline.errors import UserError
 from pipeline.tasks import get_task
 
@@ -56,10 +57,10 @@ def test_same_seed_same_weights(trained, tmp_path):
 ENDLESS = """
 import sys
 from pathlib import Path
-from experts.recipe import Training
+from experts.appo.recipe import Training
 from pipeline.domains import get_domain
 from pipeline.tasks import get_task
-from experts.sample_factory import train
+from experts.appo.sample_factory import train
 recipe = {"save_every_sec": 1, "rollout": 16, "batch_size": 128, "num_batches_per_epoch": 1}
 recipe = {**get_domain("mujoco").recipe(get_task("mujoco-pendulum")), **recipe}
 train(Training("mujoco-pendulum", 10**8, 8, recipe, {}, 3, Path(sys.argv[1])))
@@ -207,8 +208,8 @@ def test_an_error_in_the_environment_ends_the_run(tmp_path, monkeypatch):
 def test_scores_are_of_whole_games():
     task = get_task("atari-breakout")
     domain = get_domain("atari")
-    envs = domain.make_envs(task, [1, 2], **domain.training_options)
-    env = sf.TrainingEnv(envs, domain.observation)
+    envs = make_envs(task, [1, 2], **domain.training_options)
+    env = sf.TrainingEnv(envs, task.modality.observation_column)
     env.reset()
     lives, games = 0, []
     rng = np.random.default_rng(0)

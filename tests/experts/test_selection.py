@@ -4,8 +4,8 @@ import pytest
 import torch
 from sample_factory.model.actor_critic import create_actor_critic
 
-from experts import selection
-from experts.recipe import Training, make_config
+from experts.appo import selection
+from experts.appo.recipe import Training, make_config
 from pipeline.domains import get_domain
 from pipeline.errors import UserError
 from pipeline.tasks import get_task

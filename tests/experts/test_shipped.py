@@ -7,11 +7,12 @@ import numpy as np
 import pytest
 from untrained import project
 
-from experts import ship, sources, trained
-from experts.policy import load_policy
-from experts.train import make_expert, plan
-from experts.trained import trained_experts
-from pipeline.domains import get_domain
+from experts import ship, sources
+from experts.load import load_policy
+from experts.sharing import described as trained
+from experts.sharing.described import trained_experts
+from experts.train import expert_jobs, make_expert
+from pipeline.engines import make_envs
 from pipeline.errors import UserError
 from pipeline.params import Params, load_params
 from pipeline.stage import read_json
@@ -44,7 +45,7 @@ def test_what_was_shipped_is_an_expert_at_once(unit, tmp_path):
     }  # fmt: skip
     raw = load_params().model_dump()
     raw["mujoco"]["expert"] = {"source": "shipped", "gate_episodes": 4}
-    (other,) = plan(Params.model_validate(raw), "mujoco")
+    (other,) = expert_jobs(Params.model_validate(raw), "mujoco")
     result = make_expert(other)
     assert result["episodes"] == 4
     config = read_json(other.folder / "config.json")
@@ -60,7 +61,7 @@ def test_what_was_shipped_is_an_expert_at_once(unit, tmp_path):
 
 def test_the_provenance_trains_the_same_expert(unit):
     made = trained.describe(unit).config["provenance"]
-    (again,) = plan(Params.model_validate(made["params"]), "mujoco")
+    (again,) = expert_jobs(Params.model_validate(made["params"]), "mujoco")
     assert again.fingerprint == unit.fingerprint
     assert (again.mode, again.episodes, again.seed) == (unit.mode, unit.episodes, unit.seed)
     assert made["command"] == "python -m experts.train --domain mujoco --params params.yaml"
@@ -116,8 +117,7 @@ def test_a_shipped_expert_is_complete_and_acts(folder):
     assert score["low"] <= score["mean"] <= score["high"]
     assert score["episodes"] >= 1
     read_json(folder / "score.json")
-    domain = get_domain(task.domain)
-    envs = domain.make_envs(task, [1, 2], **config["env"])  # type: ignore[misc]
+    envs = make_envs(task, [1, 2], **config["env"])
     policy = load_policy(task, folder, seed=0)
     policy.bind(envs)
     observations, started = envs.reset(), np.ones(2, bool)

@@ -23,7 +23,7 @@ def test_a_task_that_fails_is_named_and_the_others_go_on(tmp_path):
     program = (
         "import sys; from benchmarks import smoke_experts as s; "
         "whole = s.make_expert; "
-        "s.make_expert = lambda unit: whole(unit) if 'reacher' in unit.task else 1 / 0; "
+        "s.make_expert = lambda job: whole(job) if 'reacher' in job.task else 1 / 0; "
         "s.main()"
     )
     command = [sys.executable, "-c", program, "--workers", "1", "--steps", "500"]

@@ -8,9 +8,9 @@ import pytest
 import yaml
 
 from experts import sources
-from experts.policy import load_policy
+from experts.load import load_policy
 from experts.score import score
-from experts.train import make_expert, plan, write_metrics
+from experts.train import expert_jobs, make_expert, write_metrics
 from pipeline import paths
 from pipeline.errors import UserError
 from pipeline.params import load_params
@@ -33,12 +33,12 @@ SMALL = {
     },
     "metaworld": {
         "tasks": ["metaworld-button-press"],
-        "expert": {"source": "scripted", "gate_episodes": 2},
+        "expert": {"source": "scripted", "gate_episodes": 40},
         "collect": {"episodes": 10},
     },
     "babyai": {
         "tasks": ["babyai-go-to-red-ball-grey"],
-        "expert": {"source": "bot", "gate_episodes": 4},
+        "expert": {"source": "bot", "gate_episodes": 40},
         "collect": {"episodes": 10},
     },
     "atari": {"collect": {"episodes": 10}},
@@ -88,24 +88,24 @@ def test_the_stage_leaves_an_expert_that_plays(project):
 
 
 def test_an_unchanged_expert_is_left_alone_and_a_changed_one_is_made_anew(project):
-    (unit,) = plan(project(), "mujoco")
+    (unit,) = expert_jobs(project(), "mujoco")
     first = make_expert(unit)
     weights = unit.folder / "model.safetensors"
     before = weights.stat().st_mtime_ns
     assert make_expert(unit) == first
     assert weights.stat().st_mtime_ns == before
 
-    (regated,) = plan(project(mujoco__expert__gate_episodes=6), "mujoco")
+    (regated,) = expert_jobs(project(mujoco__expert__gate_episodes=6), "mujoco")
     assert make_expert(regated)["episodes"] == 6
     assert weights.stat().st_mtime_ns == before
 
-    (other,) = plan(project(mujoco__expert__mode="argmax"), "mujoco")
+    (other,) = expert_jobs(project(mujoco__expert__mode="argmax"), "mujoco")
     make_expert(other)
     assert load_policy(get_task(unit.task), unit.folder, 0).name.endswith("argmax")
     assert weights.stat().st_mtime_ns == before
 
     recipe = {**SMALL["mujoco"]["expert"]["recipe"], "learning_rate": 0.002}
-    (changed,) = plan(project(mujoco__expert__recipe=recipe), "mujoco")
+    (changed,) = expert_jobs(project(mujoco__expert__recipe=recipe), "mujoco")
     make_expert(changed)
     assert weights.stat().st_mtime_ns != before
     assert read_json(changed.folder / "config.json")["recipe"]["learning_rate"] == 0.002
@@ -113,7 +113,7 @@ def test_an_unchanged_expert_is_left_alone_and_a_changed_one_is_made_anew(projec
 
 @pytest.mark.parametrize(("domain", "kind"), [("metaworld", "scripted"), ("babyai", "bot")])
 def test_experts_that_need_no_training_succeed(project, domain, kind):
-    (unit,) = plan(project(), domain)
+    (unit,) = expert_jobs(project(), domain)
     result = make_expert(unit)
     assert result["verdict"] == "expert"
     assert read_json(unit.folder / "config.json")["kind"] == kind
@@ -122,7 +122,7 @@ def test_experts_that_need_no_training_succeed(project, domain, kind):
 
 
 def test_a_script_without_the_goal_says_what_to_set(project):
-    (unit,) = plan(project(metaworld__env={"goal_visible": False}), "metaworld")
+    (unit,) = expert_jobs(project(metaworld__env={"goal_visible": False}), "metaworld")
     with pytest.raises(UserError, match="goal_visible"):
         make_expert(unit)
     assert not unit.folder.exists()
@@ -138,7 +138,7 @@ def test_bad_settings_end_the_stage_with_one_line(project):
 
 
 def test_an_expert_from_the_hub_is_the_one_published(project, tmp_path, monkeypatch):
-    (unit,) = plan(project(), "mujoco")
+    (unit,) = expert_jobs(project(), "mujoco")
     make_expert(unit)
     published = tmp_path / "hub"
     unit.folder.rename(published)
@@ -150,7 +150,7 @@ def test_an_expert_from_the_hub_is_the_one_published(project, tmp_path, monkeypa
         return [] if dry_run else str(published)
 
     monkeypatch.setattr("huggingface_hub.snapshot_download", download)
-    (unit,) = plan(project(mujoco__expert__source="hub:someone/pendulum@v1"), "mujoco")
+    (unit,) = expert_jobs(project(mujoco__expert__source="hub:someone/pendulum@v1"), "mujoco")
     assert make_expert(unit)["task"] == "mujoco-pendulum"
     assert (seen["repo"], seen["revision"]) == ("someone/pendulum", "v1")
     assert not any("pkl" in pattern or pattern == "*" for pattern in seen["patterns"])

@@ -6,8 +6,8 @@ import time
 import pytest
 from signal_slot.signal_slot import EventLoop
 
-from experts import checkpoints, recipe, watchdog
-from experts import sample_factory as sf
+from experts.appo import checkpoints, recipe, watchdog
+from experts.appo import sample_factory as sf
 from pipeline.domains import get_domain
 from pipeline.errors import UserError
 from pipeline.fanout import fan_out
@@ -25,9 +25,9 @@ def training(folder, steps=10**8):
 HANGING = """
 import sys, time
 from pathlib import Path
-from experts import sample_factory, watchdog
-from experts.checkpoints import steps_of
-from experts.recipe import Training
+from experts.appo import sample_factory, watchdog
+from experts.appo.checkpoints import steps_of
+from experts.appo.recipe import Training
 from pipeline.domains import get_domain
 from pipeline.tasks import get_task
 from pipeline.stage import exit_with_one_line
@@ -78,7 +78,7 @@ context = SimpleNamespace(worker=SimpleNamespace(mode=mode))
 sys.modules["ray"] = SimpleNamespace(
     WORKER_MODE=1, is_initialized=lambda: True, get_runtime_context=lambda: context
 )
-from experts.watchdog import end_process
+from experts.appo.watchdog import end_process
 end_process("it stalled", Path(sys.argv[1]))
 """
 
@@ -101,7 +101,7 @@ def hanging(folder):
     """Local, so that Ray sends it by value: its workers cannot import a test."""
 
     def play(number):
-        from experts import watchdog
+        from experts.appo import watchdog
 
         where = folder / str(number)
         where.mkdir(exist_ok=True)

@@ -7,10 +7,10 @@ from typing import Any
 import torch
 import yaml
 
-from experts import network
-from experts.policy import spaces_of
-from experts.train import Unit, plan
-from pipeline.domains import get_domain
+from experts.appo import network
+from experts.appo.network_policy import spaces_of
+from experts.train import ExpertJob, expert_jobs
+from pipeline.engines import make_envs
 from pipeline.params import load_params
 from pipeline.stage import write_json
 from pipeline.tasks import get_task
@@ -20,9 +20,7 @@ CURVE = "steps,seconds,return\n512,1.5,-60.0\n1024,3.25,-42.0\n"
 
 def untrained(folder: Path, id: str, mode: str = "sample", **config: Any) -> Path:
     """A network with arbitrary weights as an expert's folder."""
-    task = get_task(id)
-    domain = get_domain(task.domain)
-    envs = (domain.expert_envs or domain.make_envs)(task, [0])  # type: ignore[misc]
+    envs = make_envs(get_task(id), [0])
     shape, actions, discrete = spaces_of(envs)
     envs.close()
     convolutions = ((4, 8, 8), (4, 4, 4)) if len(shape) > 1 else ()
@@ -53,12 +51,12 @@ def parameters(id: str, **expert: Any) -> dict[str, Any]:
     return {"profile": "test", "seed": 3, "workers": 1, "random_episodes": 4, **groups}
 
 
-def project(id: str, **expert: Any) -> Unit:
+def project(id: str, **expert: Any) -> ExpertJob:
     """Here: ``params.yaml`` and the expert that its stage would have left, but for its score."""
     Path("params.yaml").write_text(yaml.safe_dump(parameters(id, **expert)))
-    (unit,) = plan(load_params(), get_task(id).domain)
+    (job,) = expert_jobs(load_params(), get_task(id).domain)
     untrained(
-        unit.folder, id, unit.mode or "sample", envs=unit.envs, recipe=unit.recipe, env=unit.env,
-        seed=unit.seed, versions={"numpy": "2.3.5"}, source="train", fingerprint=unit.fingerprint,
+        job.folder, id, job.mode or "sample", envs=job.envs, recipe=job.recipe, env=job.env,
+        seed=job.seed, versions={"numpy": "2.3.5"}, source="train", fingerprint=job.fingerprint,
     )  # fmt: skip
-    return unit
+    return job

@@ -10,7 +10,7 @@ from minigrid.core.world_object import WorldObj
 from minigrid.envs.babyai.core import verifier
 
 from pipeline.domains.babyai import observe
-from pipeline.domains.babyai_minigrid import columns, encode_world, level_factory
+from pipeline.engines.minigrid import columns, encode_world, level_factory
 from pipeline.tasks import get_task
 
 THING = re.compile(

@@ -8,9 +8,11 @@ from pathlib import Path
 import pytest
 import ray
 
+from pipeline import domains, tasks
 from pipeline.errors import UserError
 from pipeline.fanout import attempt_all, fan_out, start_ray
 from pipeline.stage import log
+from pipeline.types import Modality, Task
 
 
 @pytest.fixture(autouse=True)
@@ -70,6 +72,19 @@ def cluster() -> Iterator[None]:
     start_ray(2)
     yield
     ray.shutdown()
+
+
+def lookup() -> Callable[[str], str]:
+    """A unit that says what its process knows of a task, and of the domain that it is of."""
+
+    def play(id: str) -> str:
+        from pipeline.domains import get_domain
+        from pipeline.tasks import get_task
+
+        task = get_task(id)
+        return f"{task.title} of {get_domain(task.domain).title}"
+
+    return play
 
 
 def attempts(folder: Path) -> dict[int, int]:
@@ -174,3 +189,23 @@ def test_a_cluster_that_is_not_there_is_one_line(monkeypatch: pytest.MonkeyPatch
     monkeypatch.setenv("RAY_ADDRESS", "10.0.0.1:6379")
     with pytest.raises(UserError, match=r"RAY_ADDRESS=10\.0\.0\.1:6379 \(.*gone\)"):
         fan_out(square, [1, 2], workers=2, desc="squares")
+
+
+TOYS = """
+from pipeline.types import Domain
+DOMAIN = Domain(name="toys", title="Toys")
+"""
+
+
+@pytest.mark.usefixtures("cluster")
+@pytest.mark.parametrize("workers", [1, 2])
+def test_what_is_brought_is_known_where_the_work_is_done(tmp_path: Path, workers: int) -> None:
+    (tmp_path / "toys.py").write_text(TOYS)
+    domains.bring({"toys": str(tmp_path / "toys.py")})
+    tasks.bring([Task("ball", "toys", "Ball", Modality("continuous", "discrete"), "toy")])
+    try:
+        found = fan_out(lookup(), ["ball", "mujoco-ant"], workers=workers, desc="look")
+    finally:
+        domains.bring({})
+        tasks.bring(())
+    assert found == ["Ball of Toys", "Ant of MuJoCo"]

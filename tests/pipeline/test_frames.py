@@ -5,7 +5,7 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from pipeline import frames, schema
-from pipeline.domains import get_domain
+from pipeline.engines import make_envs
 from pipeline.tasks import get_task
 
 
@@ -47,12 +47,12 @@ def test_rows_that_are_no_frames_are_refused(row: bytes | None) -> None:
 
 @pytest.mark.parametrize("game", ["atari-pong", "atari-breakout"])
 def test_stacks_are_those_that_the_environment_shows(game: str) -> None:
-    envs = get_domain("atari").make_envs(get_task(game), [7, 8])
+    envs = make_envs(get_task(game), [7, 8])
     rng = np.random.default_rng(0)
     shown, kept, observations = [], [], envs.reset()
     for _ in range(400):
         shown.append(observations["image_observations"][0])
-        kept.append(schema.keep_observations("atari", observations)["frames"][0])
+        kept.append(schema.keep_observations(observations)["frames"][0])
         step = envs.step(rng.integers(envs.action_space.n, size=2))
         observations = step.observations
         if step.ended[0]:

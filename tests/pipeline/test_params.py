@@ -7,8 +7,8 @@ import yaml
 from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 
-from experts.recipe import Training, make_config
-from pipeline.domains import RL_DOMAINS, get_domain
+from experts.appo.recipe import Training, make_config
+from pipeline.domains import PUBLISHED_DOMAINS, get_domain
 from pipeline.errors import UserError
 from pipeline.params import Params, load_params
 from pipeline.tasks import get_task, tasks_of
@@ -64,7 +64,7 @@ def test_every_shipped_profile_loads(path: Path) -> None:
 
 def test_the_published_scale_has_every_task() -> None:
     params = load_params(ROOT / "params" / "paper.yaml")
-    for name in RL_DOMAINS:
+    for name in PUBLISHED_DOMAINS:
         assert set(params.domain(name).tasks) == {task.id for task in tasks_of(name)}
     assert len(params.tasks) == 157
 
@@ -82,11 +82,23 @@ def test_the_published_scale_has_every_task() -> None:
         ("mujoco.collect.episodes", 0, "'mujoco.collect.episodes'"),
         ("mujoco.collect.test_fraction", 1.5, "'mujoco.collect.test_fraction'"),
         ("mujoco.collect.steps", 5, "needs exactly one of 'episodes' and 'steps'"),
-        ("mujoco.expert.source", "trained", "'mujoco.expert.source': is not one of train"),
+        ("mujoco.expert.source", "trained", "mujoco.expert: source 'trained' is not one of train"),
+        ("mujoco.expert.source", "bot", "source 'bot' is not one of train, shipped, hub:"),
+        ("babyai.expert.source", "hub:", "source 'hub:' is not one of train, shipped, bot, hub:"),
+        ("mujoco.expert.sources", {"mujoco-pendulum": "bot"}, "mujoco.expert: source 'bot'"),
+        ("mujoco.env", {"goal_visible": True}, "unknown key 'mujoco.env.goal_visible'"),
+        ("metaworld.env", {"goal_visible": 3}, "'metaworld.env.goal_visible'"),
+        ("metaworld.env", {"engine": "minigrid"}, "engine is 'minigrid', not one of envpool, gym"),
+        ("atari.task_env", {"atari-pongg": {}}, "(did you mean 'atari-pong'?)"),
+        (
+            "atari.task_env",
+            {"atari-pong": {"max_episode_step": 3}},
+            "'atari.task_env.atari-pong.max_episode_step' (did you mean 'max_episode_steps'?)",
+        ),
         ("mujoco", "all", "'mujoco'"),
         ("seed", "zero", "'seed'"),
         ("mujoco.expert.steps", None, "'mujoco.expert.steps'"),
-        ("jat.context", {"mujocco": 3}, "'jat.context': names 'mujocco'"),
+        ("jat.context", {"mujocco": 3}, "'jat.context.mujocco': names 'mujocco'"),
         ("jat.weights", {"atari-pongg": 2}, "(did you mean 'atari-pong'?)"),
         ("jat.learning_rate", float("inf"), "'jat.learning_rate'"),
     ],

@@ -9,11 +9,11 @@ from pathlib import Path
 
 import pytest
 
-from pipeline.domains import RL_DOMAINS
+from pipeline.domains import PUBLISHED_DOMAINS
 from pipeline.params import Params, load_params
-from pipeline.plan import SIZES, Cost, Measurements, plan, total, weights
+from pipeline.plan import SIZES, Cost, Measurements, stage_costs, total, weights
 from pipeline.quantities import quantity
-from trainer.configuration_jat import PRESETS, JatConfig
+from trainer.model.configuration_jat import PRESETS, JatConfig
 
 ROOT = Path(__file__).parent.parent.parent
 PROFILES = [ROOT / "params.yaml", ROOT / "params" / "paper.yaml"]
@@ -25,7 +25,7 @@ def measured(**values: float) -> Measurements:
 
 
 def profile(**changes) -> Params:
-    raw = {name: {"collect": {"episodes": 10}} for name in RL_DOMAINS} | changes
+    raw = {name: {"collect": {"episodes": 10}} for name in PUBLISHED_DOMAINS} | changes
     return Params.model_validate({"profile": "test", **raw})
 
 
@@ -38,7 +38,7 @@ def test_collection_follows_from_episodes_and_measurements() -> None:
         mujoco={"tasks": ["mujoco-ant", "mujoco-reacher"], "collect": {"episodes": 10}}
     )
     rates = {"mujoco__episode": 1000, "mujoco-reacher__episode": 50, "mujoco__size": 100}
-    costs = plan(params, measured(**rates, mujoco__play=7))
+    costs = stage_costs(params, measured(**rates, mujoco__play=7))
     cost = find(costs, "mujoco", "collection")
     assert (cost.tasks, cost.episodes, cost.steps) == (2, 20, 10_500)
     assert cost.bytes == 1_050_000
@@ -48,7 +48,7 @@ def test_collection_follows_from_episodes_and_measurements() -> None:
 def test_collection_by_steps() -> None:
     atari = {"tasks": ["atari-pong", "atari-freeway"], "collect": {"steps": 8000}}
     rates = measured(atari__episode=2000, atari__size=100, atari__play=100)
-    cost = find(plan(profile(atari=atari), rates), "atari", "collection")
+    cost = find(stage_costs(profile(atari=atari), rates), "atari", "collection")
     assert (cost.episodes, cost.steps) == (8, 16_000)
 
 
@@ -65,13 +65,13 @@ def test_only_trained_experts_are_trained() -> None:
         "collect": {"episodes": 10},
     }
     rates = measured(metaworld__episode=100, metaworld__play=math.inf, metaworld__train=1)
-    cost = find(plan(profile(metaworld=metaworld), rates), "metaworld", "experts")
+    cost = find(stage_costs(profile(metaworld=metaworld), rates), "metaworld", "experts")
     assert (cost.tasks, cost.steps, cost.cpu_hours, cost.gpu_hours) == (2, 10_800, 3, 0)
 
 
 def test_what_was_not_measured_is_unknown_not_zero() -> None:
     mujoco = {"tasks": ["mujoco-ant"], "collect": {"episodes": 10}}
-    cost = find(plan(profile(mujoco=mujoco), measured()), "mujoco", "collection")
+    cost = find(stage_costs(profile(mujoco=mujoco), measured()), "mujoco", "collection")
     assert math.isnan(cost.bytes)
     assert math.isnan(cost.cpu_hours)
     assert quantity(cost.bytes) == "?"
@@ -94,8 +94,8 @@ def test_network_sizes_are_the_trainers() -> None:
 
 @pytest.mark.parametrize("path", PROFILES, ids=lambda path: path.stem)
 def test_every_profile_has_a_complete_plan(path: Path) -> None:
-    costs = plan(load_params(path), Measurements.shipped())
-    assert {cost.domain for cost in costs} >= {*RL_DOMAINS, "jat"}
+    costs = stage_costs(load_params(path), Measurements.shipped())
+    assert {cost.domain for cost in costs} >= {*PUBLISHED_DOMAINS, "jat"}
     unknown = [cost for cost in costs if math.isnan(cost.cpu_hours) or math.isnan(cost.bytes)]
     assert unknown == []
 

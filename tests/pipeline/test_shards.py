@@ -10,9 +10,10 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from pipeline import schema, shards
+from pipeline.domains import atari, mujoco, text
 from pipeline.errors import UserError
 
-SCHEMA = schema.arrow_schema("text")
+SCHEMA = schema.arrow_schema(text.DOMAIN.modality)
 
 
 def table(texts: list[str]) -> pa.Table:
@@ -39,7 +40,7 @@ def test_bytes_depend_on_the_rows_alone(cuts: list[int], tmp_path_factory) -> No
 def test_row_groups_are_small_but_hold_whole_episodes(tmp_path: Path, monkeypatch) -> None:
     monkeypatch.setattr(shards, "ROW_GROUP_BYTES", 100_000)
     episodes = [make_episode("atari", steps, steps) for steps in (5, 5, 30, 5, 5)]
-    rows = schema.to_table("atari", episodes, "who", "")
+    rows = schema.to_table(atari.MODALITY, episodes, "who", "")
     shards.write_shard(tmp_path / "a.parquet", rows.schema, [rows])
     file = pq.ParquetFile(tmp_path / "a.parquet")
     groups = [file.metadata.row_group(k).num_rows for k in range(file.num_row_groups)]
@@ -55,7 +56,7 @@ def test_frames_of_a_moving_scene_take_little_space(tmp_path: Path) -> None:
         frame[t % 80 : t % 80 + 3, 40:44] = rng.integers(0, 256, (3, 4))
         for lane in range(0, 84, 10):
             frame[lane : lane + 4] = np.roll(frame[lane : lane + 4], t * (lane // 10 % 3), axis=1)
-    rows = schema.to_table("atari", [episode], "who", "")
+    rows = schema.to_table(atari.MODALITY, [episode], "who", "")
     size = shards.write_shard(tmp_path / "a.parquet", rows.schema, [rows])["bytes"]
     (read,) = shards.read_rows(tmp_path / "a.parquet")
     np.testing.assert_array_equal(read["frames"], episode.observations["frames"][:-1])
@@ -63,7 +64,7 @@ def test_frames_of_a_moving_scene_take_little_space(tmp_path: Path) -> None:
 
 
 def test_numbers_that_differ_are_stored_without_a_dictionary(tmp_path: Path) -> None:
-    rows = schema.to_table("mujoco", [make_episode("mujoco", 400, 0)], "who", "")
+    rows = schema.to_table(mujoco.MODALITY, [make_episode("mujoco", 400, 0)], "who", "")
     shards.write_shard(tmp_path / "a.parquet", rows.schema, [rows])
     group = pq.ParquetFile(tmp_path / "a.parquet").metadata.row_group(0)
     columns = {group.column(k).path_in_schema: group.column(k) for k in range(group.num_columns)}

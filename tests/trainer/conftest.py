@@ -6,6 +6,7 @@ import numpy as np
 import pyarrow as pa
 import pytest
 
+from pipeline.domains import text, vision
 from pipeline.schema import arrow_schema, to_table
 from pipeline.shards import write_shard
 from pipeline.tasks import get_task
@@ -51,11 +52,11 @@ def make_episode(task: str, steps: int, rng: np.random.Generator) -> Episode:
 
 def write_episodes(root: Path, task: str, split: str, episodes: list[Episode]) -> None:
     """Two shards, so that order across files counts."""
-    domain = get_task(task).domain
+    modality = get_task(task).modality
     for shard, part in enumerate((episodes[:2], episodes[2:])):
         path = root / task / f"{split}-{shard:05d}-of-00002.parquet"
-        tables = [to_table(domain, [episode], "test", "0") for episode in part]
-        write_shard(path, arrow_schema(domain), tables)
+        tables = [to_table(modality, [episode], "test", "0") for episode in part]
+        write_shard(path, arrow_schema(modality), tables)
 
 
 def png(rng: np.random.Generator) -> bytes:
@@ -85,11 +86,12 @@ def dataset(tmp_path_factory: pytest.TempPathFactory, episodes: dict[str, list[E
         for task, rows in episodes.items():
             write_episodes(root, task, split, rows)
         texts = [f"note {k}: " + "all work and no play. " * k for k in range(1, 9)]
-        table = pa.table({"text": texts}, arrow_schema("text"))
+        table = pa.table({"text": texts}, arrow_schema(text.DOMAIN.modality))
         write_shard(root / "notes" / f"{split}-00000-of-00001.parquet", table.schema, [table])
         images = [{"bytes": png(rng), "path": None} for _ in range(5)]
         table = pa.table(
-            {"images": images, "text": [f"noise {k}" for k in range(5)]}, arrow_schema("vision")
+            {"images": images, "text": [f"noise {k}" for k in range(5)]},
+            arrow_schema(vision.DOMAIN.modality),
         )
         write_shard(root / "pictures" / f"{split}-00000-of-00001.parquet", table.schema, [table])
     return root

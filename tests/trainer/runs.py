@@ -49,7 +49,7 @@ def make_params(**jat: Any) -> Params:
         babyai=empty,
         atari=empty,
         jat=settings,
-        evaluation={"episodes": 2, "domain_episodes": {}, "bootstrap": 20},
+        evaluation={"episodes": 2, "domain_episodes": {"mujoco": 2, "atari": 2}, "bootstrap": 20},
     )
 
 

@@ -6,19 +6,20 @@ import numpy as np
 import pytest
 import torch
 
-from trainer.adaptive import LIMIT, AdaptiveSampler
-from trainer.sampling import Plan
-from trainer.task_losses import TaskLosses
+from trainer.feed.sampling import BatchPlan
+from trainer.training.adaptive import LIMIT, AdaptiveSampler
+from trainer.training.task_losses import TaskLosses
 
 
 class Fake:
     def __init__(self, task: str) -> None:
-        self.task, self.domain, self.lengths = task, "mujoco", np.full(50, 10)
+        self.task, self.lengths = task, np.full(50, 10)
+        self.domain = self.group = "mujoco"
 
 
-def make(power: float = 1.0) -> tuple[Plan, AdaptiveSampler]:
+def make(power: float = 1.0) -> tuple[BatchPlan, AdaptiveSampler]:
     weights = {"a": 1.0, "b": 1.0, "c": 2.0}
-    plan = Plan([Fake(k) for k in "abc"], weights, {"mujoco": 40}, 100, 0, block=10)
+    plan = BatchPlan([Fake(k) for k in "abc"], weights, {"mujoco": 40}, 100, 0, block=10)
     return plan, AdaptiveSampler(plan, accumulation=2, power=power)
 
 

@@ -8,15 +8,15 @@ from hypothesis import strategies as st
 
 from pipeline.frames import stack
 from pipeline.settings import Jat
-from trainer.batches import Batch, EpisodeSource, Source, cut, make_batch, make_source
-from trainer.configuration_jat import JatConfig
-from trainer.data import load
-from trainer.image_jat import stack_frames
-from trainer.modeling_jat import JatModel
-from trainer.parts import prepare
-from trainer.processing_jat import JatProcessor
-from trainer.specs import Scale, load_specs, make_spec, save_specs
-from trainer.tokenizer import train_tokenizer
+from trainer.feed.batches import Batch, EpisodeSource, WindowSource, cut, make_batch, make_source
+from trainer.feed.data import load
+from trainer.feed.specs import Scale, load_specs, make_spec, save_specs
+from trainer.feed.tokenizer import train_tokenizer
+from trainer.model.configuration_jat import JatConfig
+from trainer.model.image_jat import stack_frames
+from trainer.model.modeling_jat import JatModel
+from trainer.model.processing_jat import JatProcessor
+from trainer.training.parts import prepare
 
 
 @pytest.fixture(scope="module")
@@ -34,7 +34,7 @@ def source(dataset, processor, tmp_path):
     return make
 
 
-def batch_of(source: Source, *windows: int) -> Batch:
+def batch_of(source: WindowSource, *windows: int) -> Batch:
     return make_batch([(source, np.array(windows))])
 
 

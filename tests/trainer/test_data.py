@@ -13,9 +13,9 @@ from PIL import Image
 
 from pipeline.errors import UserError
 from pipeline.frames import stack
-from trainer.data import fingerprint, load
-from trainer.source import dataset_folder, model_folder
-from trainer.tokenizer import tokenise, train_tokenizer
+from trainer.feed.data import fingerprint, load
+from trainer.feed.tokenizer import tokenise, train_tokenizer
+from trainer.places import dataset_folder, model_folder
 
 
 def test_arrays_are_the_episodes_one_after_the_other(dataset, episodes, tmp_path):

@@ -8,7 +8,7 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from pipeline.errors import UserError
-from trainer.frame_store import BLOCK, FrameStore, FrameWriter
+from trainer.feed.frame_store import BLOCK, FrameStore, FrameWriter
 
 FRAMES = np.random.default_rng(0).integers(0, 256, (3 * BLOCK + 5, 84, 84)).astype(np.uint8)
 

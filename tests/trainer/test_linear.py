@@ -4,8 +4,8 @@ import pytest
 import torch
 from torch.nn import functional as F
 
-from trainer import linear_jat
-from trainer.linear_jat import Linear, OneDnnLinear, linear
+from trainer.model import linear_jat
+from trainer.model.linear_jat import Linear, OneDnnLinear, linear
 
 onednn = pytest.mark.skipif(
     not linear_jat.fits_onednn(torch.zeros(1)), reason="this processor has no AVX-512"

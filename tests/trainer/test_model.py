@@ -11,8 +11,8 @@ import pytest
 import torch
 from safetensors.torch import load_file
 
-from trainer.configuration_jat import JatConfig
-from trainer.modeling_jat import JatModel, JatOutput
+from trainer.model.configuration_jat import JatConfig
+from trainer.model.modeling_jat import JatModel, JatOutput
 
 REFERENCE = Path(__file__).parents[3] / "shared" / "reference"
 CASES = REFERENCE / "jat_model_cases"

@@ -14,10 +14,11 @@ import pytest
 import torch
 from runs import environment, launch, make_params, train, weights, write_params
 
+from pipeline.domains.mujoco import MODALITY
 from pipeline.errors import UserError
 from pipeline.schema import arrow_schema, to_table
 from pipeline.shards import write_shard
-from trainer import options
+from trainer.training import options
 
 
 @pytest.fixture(autouse=True)
@@ -60,10 +61,9 @@ def test_data_that_is_no_number_is_one_line_that_names_it(tmp_path, episodes):
     task = "mujoco-pendulum"
     episode = copy.deepcopy(episodes[task][1])
     episode.observations["continuous_observations"][3, 1] = np.nan
-    table = to_table("mujoco", [episode], "test", "0")
-    write_shard(
-        tmp_path / "data" / task / "train-00000-of-00001.parquet", arrow_schema("mujoco"), [table]
-    )
+    table = to_table(MODALITY, [episode], "test", "0")
+    path = tmp_path / "data" / task / "train-00000-of-00001.parquet"
+    write_shard(path, arrow_schema(MODALITY), [table])
     done = launch(write_params(tmp_path), "--dataset", "data", "--tasks", task, cwd=tmp_path)
     assert done.returncode == 2, done.stderr
     line = done.stderr.splitlines()[-1]

@@ -11,13 +11,13 @@ from safetensors.torch import load_file, save_file
 from transformers import GPT2TokenizerFast
 
 from pipeline.errors import UserError
-from trainer.configuration_jat import JatConfig
-from trainer.modeling_jat import JatModel
-from trainer.parts import adopt
+from trainer.feed.specs import Scale, TaskSpec, load_specs
+from trainer.feed.tokenizer import train_tokenizer
+from trainer.model.configuration_jat import JatConfig
+from trainer.model.modeling_jat import JatModel
+from trainer.model.processing_jat import JatProcessor
 from trainer.pretrained import read_pretrained
-from trainer.processing_jat import JatProcessor
-from trainer.specs import Scale, TaskSpec, load_specs
-from trainer.tokenizer import train_tokenizer
+from trainer.training.parts import adopt
 
 
 @pytest.fixture(autouse=True)

@@ -12,9 +12,9 @@ from hypothesis import strategies as st
 from tokenizers import Tokenizer, decoders, models, pre_tokenizers, trainers
 from transformers import PreTrainedTokenizerFast
 
-from trainer.configuration_jat import JatConfig
-from trainer.modeling_jat import JatModel
-from trainer.processing_jat import JatProcessor, pad_chunks, previous_rewards
+from trainer.model.configuration_jat import JatConfig
+from trainer.model.modeling_jat import JatModel
+from trainer.model.processing_jat import JatProcessor, pad_chunks, previous_rewards
 
 
 def small_tokenizer() -> PreTrainedTokenizerFast:

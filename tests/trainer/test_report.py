@@ -11,16 +11,18 @@ from hypothesis import strategies as st
 from PIL import Image
 
 from pipeline import paths, schema
-from pipeline.domains import RL_DOMAINS
+from pipeline.domains import PUBLISHED_DOMAINS
+from pipeline.domains.atari import MODALITY
 from pipeline.errors import UserError
 from pipeline.params import Params
+from pipeline.published import agent_scores
 from pipeline.shards import write_shard
 from pipeline.stage import write_atomic, write_json
 from pipeline.tasks import all_tasks, get_task
 from pipeline.types import Episode
 from trainer import report
-from trainer.figures import Series, bars, decades, line_chart, nice_ticks, short
-from trainer.results import load_results, published_scores
+from trainer.reporting.figures import Series, bars, decades, line_chart, nice_ticks, short
+from trainer.reporting.results import load_results
 
 PARAMS = Params.model_validate(
     {
@@ -98,11 +100,11 @@ def run_everything() -> None:
     )  # fmt: skip
     write_shard(
         paths.episodes_folder(get_task("atari-pong")) / "shard-00000.parquet",
-        schema.arrow_schema("atari"),
-        [schema.to_table("atari", [episode], "x", "y")],
+        schema.arrow_schema(MODALITY),
+        [schema.to_table(MODALITY, [episode], "x", "y")],
     )
     found = {"tasks": ["x"], "excluded": [], "iqm": 0.5, "low": 0.4, "high": 0.6}
-    domains: dict = {name: {**found, "published": found} for name in RL_DOMAINS}
+    domains: dict = {name: {**found, "published": found} for name in PUBLISHED_DOMAINS}
     domains["babyai"] = {"tasks": [], "excluded": ["babyai-go-to-obj"], "published": found}
     corpora = {"python-docs": {"perplexity": 88.8, "accuracy": 0.3, "tokens": 9, "loss": 4.5}}
     evaluation = {"tasks": scores, "domains": domains, "corpora": corpora}
@@ -222,8 +224,8 @@ def test_bars_stay_on_the_page() -> None:
 
 
 def test_published_scores_are_complete() -> None:
-    assert set(published_scores()) == set(all_tasks())
-    bowling = published_scores()["atari-bowling"]
+    assert set(agent_scores()) == set(all_tasks())
+    bowling = agent_scores()["atari-bowling"]
     assert bowling.normalised is None
 
 

@@ -14,14 +14,14 @@ import torch
 import yaml
 from runs import make_params, train, weights
 
-from pipeline.domains import get_domain
+from pipeline.engines import make_envs
 from pipeline.errors import UserError
 from pipeline.tasks import get_task
 from trainer import evaluate, generate, run
-from trainer.batches import make_batch
-from trainer.loop import JatTrainer
-from trainer.policy import load_policy
-from trainer.specs import load_specs
+from trainer.evaluation.jat_policy import load_policy
+from trainer.feed.batches import make_batch
+from trainer.feed.specs import load_specs
+from trainer.training.loop import JatTrainer
 
 
 @pytest.fixture(autouse=True)
@@ -234,7 +234,7 @@ def test_a_dataset_without_the_profiles_corpora_is_trained_on_without_them(datas
 
 def test_an_agent_can_be_told_to_remember_half_of_its_window(trained):
     context = load_specs(trained)["mujoco-pendulum"].context
-    envs = get_domain("mujoco").make_envs(get_task("mujoco-pendulum"), [0])
+    envs = make_envs(get_task("mujoco-pendulum"), [0])
     seen, ids, rewards = envs.reset(), np.arange(1), np.ones(1, np.float32)
     actions = []
     for share in (1.0, 0.5):

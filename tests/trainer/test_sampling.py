@@ -8,15 +8,16 @@ from hypothesis import strategies as st
 from torch.utils.data import DataLoader
 
 from pipeline.errors import UserError
-from trainer.sampling import Plan, count_batches, pack, task_weights
-from trainer.tokenizer import END, train_tokenizer
+from trainer.feed.sampling import BatchPlan, count_batches, pack, task_weights
+from trainer.feed.tokenizer import END, train_tokenizer
 
 
 class Fake:
     """A source that only has lengths; its rows tell which windows were asked for."""
 
     def __init__(self, task: str, domain: str, lengths: list[int]) -> None:
-        self.task, self.domain, self.lengths = task, domain, np.array(lengths)
+        self.task, self.domain, self.group = task, domain, domain
+        self.lengths = np.array(lengths)
 
     def rows(self, windows: np.ndarray) -> dict:
         return {"input_ids": [np.full(self.lengths[window], window) for window in windows]}
@@ -31,7 +32,7 @@ BUDGETS = {"mujoco": 40, "text": 32}
 
 
 def make_plan(count: int = 200, seed: int = 0, weights: dict | None = None, block: int = 64):
-    return Plan(SOURCES, weights or {"a": 1, "b": 1, "c": 1}, BUDGETS, count, seed, block)
+    return BatchPlan(SOURCES, weights or {"a": 1, "b": 1, "c": 1}, BUDGETS, count, seed, block)
 
 
 lengths_and_budget = (
@@ -58,7 +59,7 @@ def test_one_more_row_never_makes_fewer_batches(lengths, budget):
 def test_rows_of_similar_length_share_a_batch():
     rng = np.random.default_rng(0)
     sources = [Fake(k, "babyai", rng.integers(2, 100, 300).tolist()) for k in "abc"]
-    plan = Plan(sources, dict.fromkeys("abc", 1), {"babyai": 1000}, 600, 0)
+    plan = BatchPlan(sources, dict.fromkeys("abc", 1), {"babyai": 1000}, 600, 0)
     valid, padded = plan.count_tokens()
     assert valid / padded > 0.95
     assert padded > 0.95 * 600 * 1000
@@ -66,7 +67,7 @@ def test_rows_of_similar_length_share_a_batch():
 
 def test_windows_come_in_order_unless_they_are_shuffled():
     plans = [
-        Plan([SOURCES[0]], {"a": 1}, {"mujoco": 40}, 60, 0, block=1, shuffle=shuffle)
+        BatchPlan([SOURCES[0]], {"a": 1}, {"mujoco": 40}, 60, 0, block=1, shuffle=shuffle)
         for shuffle in (False, True)
     ]
     ordered, shuffled = (np.concatenate([plan.rows(k)[1] for k in range(60)]) for plan in plans)

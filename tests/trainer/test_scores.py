@@ -4,8 +4,8 @@ import numpy as np
 import pytest
 from rliable import metrics as rliable_metrics
 
-from trainer.scores import Reference, aggregate, interquartile_mean, mean_interval
-from trainer.summary import summarise, table
+from trainer.evaluation.scores import Reference, aggregate, interquartile_mean, mean_interval
+from trainer.evaluation.summary import summarise, table
 
 
 def test_random_play_is_zero_and_the_expert_one():
@@ -60,7 +60,7 @@ def test_tasks_without_a_usable_expert_are_named_and_left_out(monkeypatch):
         "mujoco-reacher": Reference(0.0, -1.0),
     }
     monkeypatch.setattr(
-        "trainer.summary.references",
+        "trainer.evaluation.summary.references",
         lambda task: {"measured": known[task], "published": Reference(0.0, 20.0)},
     )
     results = {

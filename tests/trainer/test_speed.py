@@ -4,10 +4,10 @@ import pytest
 import torch
 from runs import NETWORK
 
-from trainer import speed
-from trainer.configuration_jat import JatConfig
-from trainer.modeling_jat import JatModel
-from trainer.speed import Speedometer, measured_peak, sequence_lengths, training_operations
+from trainer.model.configuration_jat import JatConfig
+from trainer.model.modeling_jat import JatModel
+from trainer.training import speed
+from trainer.training.speed import Speedometer, measured_peak, sequence_lengths, training_operations
 
 CONFIG = JatConfig(**NETWORK, vocab_size=300)
 

@@ -9,8 +9,9 @@ import pytest
 from runs import make_params
 
 from pipeline.errors import UserError
+from pipeline.settings import TextCorpus
 from trainer import study
-from trainer.study_table import Run, aggregate_runs, write_study
+from trainer.reporting.study_table import Run, aggregate_runs, write_study
 
 
 @pytest.fixture(autouse=True)
@@ -30,10 +31,15 @@ def test_kappa_shares_the_loss_out():
 
 
 def test_only_fixes_that_have_an_effect_are_tried():
-    names = {variant.name for variant in study.fix_variants({"mujoco"})}
-    assert {"default", "no normalise", "all published"} <= names
-    assert not names & {"no use_image_rewards", "no amplify_discrete"}
-    assert "no use_image_rewards" in {v.name for v in study.fix_variants({"atari"})}
+    def names(task: str) -> set[str]:
+        params = make_params().model_copy(update={"text": (TextCorpus(name="notes"),)})
+        return {variant.name for variant in study.fix_variants(study.traits_of(task, params))}
+
+    assert {"default", "no normalise", "half the context", "all published"} <= names("mujoco-ant")
+    assert not names("mujoco-ant") & {"no use_image_rewards", "no amplify_discrete"}
+    assert "no use_image_rewards" in names("atari-pong")
+    assert {"no amplify_discrete", "no restrict_actions"} <= names("babyai-go-to")
+    assert not names("notes") & {"half the context", "no refill_window", "no normalise"}
 
 
 def test_some_variants_alone_are_tried():

@@ -1,0 +1,1 @@
+"""What a trained expert needs to be watched, described and published."""

@@ -1,0 +1,73 @@
+"""The simulators behind the one ``VectorEnv`` contract.
+
+``make_envs`` is how every stage makes environments: training, collection, evaluation, replay.
+"""
+
+from collections.abc import Mapping, Sequence
+from typing import Any
+
+from pipeline.domains import get_domain
+from pipeline.errors import UserError, did_you_mean
+from pipeline.types import Engine, Task, VectorEnv
+
+
+def make_envs(task: Task, seeds: Sequence[int], threads: int = 1, **options: Any) -> VectorEnv:
+    """One environment of the task for each seed, played by the engine that is the task.
+
+    ``options`` are those of the task's domain (``Domain.options``); what the engine has to be told
+    to play this task is added. UserError when the engine or its simulator is not the one asked for.
+    """
+    name, engine = _engine(task, options)
+    expected = options.pop("simulator", None) or engine.simulator
+    options.pop("engine", None)
+    found = engine.loaded(task)
+    if expected and found != expected:
+        raise UserError(
+            f"{task.id} is defined on {expected}, but engine '{name}' loads {found}: install that "
+            f"version, or accept this one by 'env.simulator: {found}'"
+        )
+    return engine.make(task, seeds, threads=threads, **{**task.settings.get(name, {}), **options})
+
+
+def render_options(task: Task) -> dict[str, Any]:
+    """The options with which ``make_envs`` makes environments whose ``render`` draws them.
+
+    They go before those of the profile, as the engine that plays may not be able to draw.
+    """
+    renderer = get_domain(task.domain).renderer
+    drawn = {"engine": renderer, "simulator": None} if renderer else {}
+    return {"render_mode": "rgb_array", **drawn}
+
+
+def decided_options(task: Task, options: Mapping[str, Any]) -> dict[str, Any]:
+    """What decides a task's environments, beyond its id: the profile's options, what the engine is
+    told to play this task, and the engine where it is not the domain's first.
+
+    ``make_envs(task, seeds, **decided_options(...))`` makes the very same environments.
+    """
+    name, _ = _engine(task, options)
+    first = next(iter(get_domain(task.domain).engines))
+    named = {"engine": name} if name != first else {}
+    return {**named, **task.settings.get(name, {}), **options}
+
+
+def independent(task: Task, options: Mapping[str, Any]) -> bool:
+    """Whether an episode can be played without those before it in its slot."""
+    return _engine(task, options)[1].independent
+
+
+def identity(task: Task, options: Mapping[str, Any]) -> dict[str, str]:
+    """Who plays the task: ``engine`` and the ``simulator`` that is really loaded."""
+    name, engine = _engine(task, options)
+    return {"engine": name, "simulator": engine.loaded(task)}
+
+
+def _engine(task: Task, options: Mapping[str, Any]) -> tuple[str, Engine]:
+    engines = get_domain(task.domain).engines
+    name = options.get("engine") or task.engine
+    if name not in engines:
+        raise UserError(
+            f"{task.id} has no engine '{name}'{did_you_mean(name, engines)}: "
+            f"'env.engine' is one of {', '.join(engines)}"
+        )
+    return name, engines[name]

@@ -1,0 +1,1 @@
+"""A trained JAT at play, and what its scores say."""

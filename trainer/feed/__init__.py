@@ -1,0 +1,1 @@
+"""From a dataset's shards to the batches that the model takes."""
