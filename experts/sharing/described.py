@@ -15,8 +15,8 @@ from pipeline.stage import read_json
 from pipeline.tasks import get_task
 
 SCORES = (
-    "mean", "std", "low", "high", "episodes", "success", "normalised", "random_mean",
-    "reference_mean", "verdict",
+    "mean", "std", "low", "high", "episodes", "success", "success_low", "normalised", "random_mean",
+    "noop_mean", "reference_mean", "bar", "verdict",
 )  # fmt: skip
 """What of ``score.json`` goes into the provenance."""
 
