@@ -31,7 +31,7 @@ def get_task(id: str) -> Task:
     if id not in tasks:
         raise UserError(
             f"unknown task '{id}'{did_you_mean(id, tasks)}: "
-            "`python -m pipeline.tasks` lists all that there are"
+            "`python -m pipeline.tasks` lists the published ones"
         )
     return tasks[id]
 
@@ -56,11 +56,5 @@ def brought() -> tuple[Task, ...]:
 
 
 if __name__ == "__main__":
-    from pathlib import Path
-
-    if Path("params.yaml").exists():
-        from pipeline.params import load_params
-
-        load_params()
     for task in all_tasks().values():
         print(f"{task.id:40} {task.engine:10} {task.gymnasium_id}")

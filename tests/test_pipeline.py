@@ -15,6 +15,7 @@ import yaml
 from pipeline import frames
 from pipeline.tasks import get_task
 
+pytestmark = pytest.mark.timeout(1800)  # the first test waits for the whole pipeline
 PROJECT = Path(__file__).resolve().parents[1]
 SOURCES = ("pipeline", "experts", "dataset_builder", "trainer", "dvc.yaml", ".dvcignore")
 TINY = {
@@ -89,7 +90,7 @@ def run(*command: str, cwd: Path) -> subprocess.CompletedProcess:
     environment = {**os.environ, "PATH": f"{Path(sys.executable).parent}:{os.environ['PATH']}"}
     environment.pop("VIRTUAL_ENV", None)
     return subprocess.run(
-        command, cwd=cwd, env=environment, capture_output=True, text=True, timeout=500
+        command, cwd=cwd, env=environment, capture_output=True, text=True, timeout=900
     )
 
 

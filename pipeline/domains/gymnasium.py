@@ -78,7 +78,8 @@ def declaration(task: Task) -> dict[str, Any]:
 @lru_cache
 def _probe(id: str, told: str) -> tuple[Modality, int | None, float | None]:
     """Modality, time limit and reward threshold of an environment."""
-    from pipeline.engines.gymnasium import ask_outline, make_registered
+    from pipeline.engines.gymnasium import make_registered
+    from pipeline.engines.slots import ask_outline
 
     outline = ask_outline(lambda: make_registered(id, **json.loads(told)))
     seen = outline.observations

@@ -13,7 +13,7 @@ import numpy as np
 import pytest
 from gymnasium import spaces
 
-from pipeline.engines import gymnasium as engine
+from pipeline.engines import slots as engine
 from pipeline.engines.gymnasium import GymnasiumEnv, make_registered
 from pipeline.engines.spaces import grey_frame
 from pipeline.errors import UserError
