@@ -18,7 +18,8 @@ Row = dict[str, Any]
 def find_problems(folder: Path, content: dict[str, Any], count: int) -> list[str]:
     """One line for each of ``count`` sampled episodes that does not come out as stored."""
     places = index(folder, content)
-    task, options = get_task(content["task"]), content["provenance"]["decides"]["env"]
+    task = get_task(content["task"])
+    options = engines.stored_options(task, content["provenance"]["decides"]["env"])
     alone = engines.independent(task, options)
     candidates = [key for key in sorted(places) if _predecessors(key, alone, places)]
     rng = np.random.default_rng(sequence(0, content["task"], "replay"))

@@ -147,7 +147,8 @@ def modality_of(content: dict[str, Any]) -> Modality:
 def ranges_of(content: dict[str, Any]) -> Ranges:
     """What the task's environment allows."""
     task = get_task(content["task"])
-    envs = engines.make_envs(task, [0], **content["provenance"]["decides"]["env"])
+    options = engines.stored_options(task, content["provenance"]["decides"]["env"])
+    envs = engines.make_envs(task, [0], **options)
     try:
         space = envs.action_space
         image = task.modality.observation == "image"

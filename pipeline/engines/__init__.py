@@ -6,6 +6,8 @@
 from collections.abc import Mapping, Sequence
 from typing import Any
 
+from pydantic import ValidationError
+
 from pipeline.domains import get_domain
 from pipeline.errors import UserError, did_you_mean
 from pipeline.types import Engine, Task, VectorEnv
@@ -49,6 +51,21 @@ def decided_options(task: Task, options: Mapping[str, Any]) -> dict[str, Any]:
     first = next(iter(get_domain(task.domain).engines))
     named = {"engine": name} if name != first else {}
     return {**named, **task.settings.get(name, {}), **options}
+
+
+def stored_options(task: Task, options: Mapping[str, Any]) -> dict[str, Any]:
+    """The options that ``decided_options`` gave, read from a file; UserError if they are others:
+    a file from elsewhere must not tell a simulator what a profile may not.
+    """
+    name, _ = _engine(task, options)
+    told = task.settings.get(name, {})
+    rest = {k: v for k, v in options.items() if k not in told or told[k] != v}
+    try:
+        get_domain(task.domain).options.model_validate(rest)
+    except ValidationError as error:
+        key = ".".join(map(str, error.errors()[0]["loc"]))
+        raise UserError(f"{task.id}: the option '{key}' is none of its environments'") from None
+    return dict(options)
 
 
 def independent(task: Task, options: Mapping[str, Any]) -> bool:

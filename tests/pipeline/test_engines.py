@@ -7,7 +7,7 @@ import pytest
 
 from pipeline import engines
 from pipeline.domains import get_domain
-from pipeline.engines import decided_options, make_envs, render_options
+from pipeline.engines import decided_options, make_envs, render_options, stored_options
 from pipeline.errors import UserError
 from pipeline.tasks import get_task
 from pipeline.types import Engine
@@ -165,3 +165,13 @@ def test_both_engines_of_meta_world_show_the_same_columns(id: str) -> None:
 def test_pictures_come_from_the_engine_that_draws() -> None:
     assert render_options(get_task("mujoco-ant"))["engine"] == "gymnasium"
     assert render_options(get_task("atari-pong")) == {"render_mode": "rgb_array"}
+
+
+def test_options_from_a_file_are_those_that_a_profile_may_give():
+    for id, options in (("mujoco-pusher", {}), ("metaworld-hammer", {"goal_visible": False})):
+        task = get_task(id)
+        decided = decided_options(task, options)
+        assert stored_options(task, decided) == decided
+    for foreign in ({"base_path": "/elsewhere"}, {"xml_file": "x.xml"}, {"movable_object": 7}):
+        with pytest.raises(UserError, match=next(iter(foreign))):
+            stored_options(get_task("mujoco-pusher"), foreign)
