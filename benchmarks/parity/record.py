@@ -32,8 +32,8 @@ class Budget:
 FULL = {
     "mujoco": Budget(slots=8),
     "metaworld": Budget(slots=12),
-    "babyai": Budget(slots=32, horizon=10_000),
-    "atari": Budget(slots=16, episodes=1),
+    "babyai": Budget(slots=10, horizon=10_000),
+    "atari": Budget(slots=8, episodes=1, horizon=500),
 }
 """Atari's consecutive episodes are compared frame by frame instead."""
 QUICK = {
