@@ -295,10 +295,10 @@ class Jat(Settings):
 class Evaluation(Settings):
     """How the trained agent is scored."""
 
-    episodes: Positive = 100
-    """Episodes a task."""
+    episodes: Positive | None = None
+    """Episodes a task; unset: as many as its domain says, or 100."""
     domain_episodes: PerDomain = {}
-    """Domain -> episodes a task, where they differ from the domain's own number or ``episodes``."""
+    """Domain -> episodes a task, where they differ from ``episodes``."""
     envs: Positive = 32
     """Environments played together."""
     context_share: Annotated[float, Field(gt=0, le=1)] = 1.0
@@ -314,7 +314,7 @@ class Evaluation(Settings):
     def episodes_of(self, domain: str) -> int:
         """Episodes that each task of a domain is played."""
         own = domains.get_domain(domain).evaluation_episodes
-        return self.domain_episodes.get(domain, own or self.episodes)
+        return self.domain_episodes.get(domain, self.episodes or own or 100)
 
     def samples(self, name: str) -> bool:
         """Whether the agent draws its discrete actions in the domain of that name."""

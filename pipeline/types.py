@@ -262,7 +262,7 @@ class Domain:
     context: int = 256
     """Timesteps in a JAT training window."""
     evaluation_episodes: int | None = None
-    """Episodes a task that JAT is scored on, where they are not ``evaluation.episodes``."""
+    """Episodes a task that JAT is scored on, where they are not 100."""
     sample_actions: bool = False
     """Whether JAT draws its actions, or takes the likeliest."""
     success: str = ""

@@ -50,7 +50,8 @@ def decided_options(task: Task, options: Mapping[str, Any]) -> dict[str, Any]:
     name, _ = _engine(task, options)
     first = next(iter(get_domain(task.domain).engines))
     named = {"engine": name} if name != first else {}
-    return {**named, **task.settings.get(name, {}), **options}
+    rest = {key: value for key, value in options.items() if key != "engine"}
+    return {**named, **task.settings.get(name, {}), **rest}
 
 
 def stored_options(task: Task, options: Mapping[str, Any]) -> dict[str, Any]:
