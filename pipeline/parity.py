@@ -10,6 +10,8 @@ from functools import lru_cache
 from importlib.resources import files
 from importlib.resources.abc import Traversable
 
+from pipeline.tasks import published_tasks
+
 
 @dataclass(frozen=True)
 class Parity:
@@ -48,8 +50,8 @@ def parity_of(task: str, engine: Mapping[str, str]) -> str:
     ``equal``, ``differs: …``, ``not measured``, or that the environment is not one of JAT's.
     """
     found = table().get(task)
-    if found is None:
+    if task not in published_tasks():
         return "its own reference"
-    if (found.engine, found.simulator) != (engine["engine"], engine["simulator"]):
+    if found is None or (found.engine, found.simulator) != (engine["engine"], engine["simulator"]):
         return "not measured"
     return str(found)

@@ -49,7 +49,7 @@ def decided_options(task: Task, options: Mapping[str, Any]) -> dict[str, Any]:
     """
     name, _ = _engine(task, options)
     first = next(iter(get_domain(task.domain).engines))
-    named = {"engine": name} if name != first else {}
+    named = {} if name == first == task.engine else {"engine": name}
     rest = {key: value for key, value in options.items() if key != "engine"}
     return {**named, **task.settings.get(name, {}), **rest}
 
