@@ -10,6 +10,7 @@ import hashlib
 import math
 from collections.abc import Iterable, Iterator, Sequence
 from dataclasses import dataclass
+from functools import cached_property
 from itertools import accumulate
 from pathlib import Path
 from typing import Any
@@ -18,7 +19,7 @@ import numpy as np
 import pyarrow as pa
 
 from dataset_builder.task_manifest import Record, totals, write_manifest
-from pipeline import engines, manifest, paths, schema
+from pipeline import closure, content, engines, manifest, paths, schema
 from pipeline.domains import ENVIRONMENTS, PUBLISHED_DOMAINS, get_domain
 from pipeline.errors import UserError
 from pipeline.fanout import fan_out
@@ -54,20 +55,21 @@ class TaskCollection:
     """The expert's folder; absolute, like ``folder``, since other machines do the work."""
     folder: Path
 
-    @property
+    @cached_property
     def fingerprint(self) -> str:
         """Shards with another fingerprint are made anew."""
         return manifest.fingerprint(self.decides)
 
-    @property
-    def accepted(self) -> set[str]:
-        """The fingerprints of shards that are as they would be made now: also those that name the
-        release of pyarrow, which decides no episode.
+    @cached_property
+    def earlier(self) -> set[str]:
+        """The fingerprints of shards that were made before code was part of it: they are taken over
+        as they are.
         """
-        earlier = {**self.decides["packages"], "pyarrow": "26.0.1"}
+        told = {key: self.decides[key] for key in self.decides.keys() - {"code", "definition"}}
+        packages = told.get("packages", {})
         return {
-            self.fingerprint,
-            manifest.fingerprint({**self.decides, "packages": earlier}),
+            manifest.fingerprint({**told, "packages": {**packages, **more}})
+            for more in ({}, {"pyarrow": "26.0.1"})
         }
 
     def shards(self, done: Sequence[Record]) -> list["Shard"]:
@@ -146,6 +148,7 @@ def make_job(params: Params, task: Task, expert: dict[str, Any]) -> TaskCollecti
         "task": task.id,
         "seed": params.seed,
         "env": engines.decided_options(task, settings.env_of(task.id)),
+        "definition": engines.definition(task, settings.env_of(task.id)),
         "slots": settings.collect.slots,
         "episodes_per_slot": settings.collect.episodes_per_slot,
         "groups": GROUPS,
@@ -153,6 +156,7 @@ def make_job(params: Params, task: Task, expert: dict[str, Any]) -> TaskCollecti
         "policy_checksum": policy.checksum,
         "schema": schema.VERSION,
         "packages": manifest.package_versions(),
+        "code": closure.digests(collect_shard, resolve(dotted), type(policy)),
     }
     folder = paths.episodes_folder(task).resolve()
     return TaskCollection(task, settings.collect, decides, expert, dotted, policy_folder, folder)
@@ -192,6 +196,8 @@ def collect(jobs: Sequence[TaskCollection], workers: int) -> dict[str, list[Reco
         remove_temporaries(job.folder)
     while shards := [shard for job in jobs for shard in job.shards(records[job.task.id])]:
         missing = [shard for shard in shards if finished(shard) is None]
+        for job in {shard.job.task.id: shard.job for shard in missing}.values():
+            explain(job)
         for shard in missing:
             (shard.job.folder / manifest.NAME).unlink(missing_ok=True)
         fan_out(collect_shard, missing, workers=workers, desc="collect (shards)")
@@ -208,12 +214,25 @@ def finished(shard: Shard) -> Record | None:
     record = read_json(mark)
     as_wanted = (
         isinstance(record, dict)
-        and record.get("fingerprint") in shard.job.accepted
+        and record.get("fingerprint") in {shard.job.fingerprint, *shard.job.earlier}
         and len(record["seeds"]) == shard.slots
-        and shard.path.exists()
-        and shard.path.stat().st_size == record["bytes"]
+        and content.same_content(shard.path, record["bytes"], record["sha256"])
     )
-    return record if as_wanted else None
+    if not as_wanted:
+        return None
+    if record["fingerprint"] != shard.job.fingerprint:
+        record["fingerprint"] = shard.job.fingerprint
+        write_json(mark, record)
+    return record
+
+
+def explain(job: TaskCollection) -> None:
+    """Say why a finished collection is begun anew, or goes on."""
+    if not (job.folder / manifest.NAME).exists():
+        return
+    old = manifest.read_manifest(job.folder).get("decides")
+    if old and (reason := manifest.difference(old, job.decides)):
+        log.info("%s: collected again, as this changed: %s", job.task.id, reason)
 
 
 def collect_shard(shard: Shard) -> None:
@@ -301,15 +320,15 @@ def finish(job: TaskCollection, records: list[Record]) -> dict[str, Any]:
     """Keep the shards that the budget needs, and write the task's manifest, which is returned."""
     records = records[: len(shard_slots(job.settings, [record["steps"] for record in records]))]
     engine = engines.identity(job.task, job.decides["env"])
-    content = write_manifest(job.task, job.decides, job.expert, records, engine=engine)
-    distinct, episodes = content["distinct"], content["totals"]["rows"]
+    written = write_manifest(job.task, job.decides, job.expert, records, engine=engine)
+    distinct, episodes = written["distinct"], written["totals"]["rows"]
     if distinct is not None and distinct < episodes:
         log.warning(
             "%s: only %d of %d episodes are distinct: its expert repeats itself, as a policy that "
             "takes its likeliest action does where little is random ('expert.mode: sample' varies)",
             job.task.id, distinct, episodes,
         )  # fmt: skip
-    return content
+    return written
 
 
 def remove_temporaries(folder: Path, of: str = "*") -> None:

@@ -18,6 +18,7 @@ PUBLISHED = ARTIFACTS / "published"
 JAT = ARTIFACTS / "jat"
 EVALUATION = ARTIFACTS / "evaluation"
 REPORT = ARTIFACTS / "report"
+CODE = ARTIFACTS / "code"
 
 
 def expert_folder(task: Task) -> Path:

@@ -1,21 +1,28 @@
 """Stage: train JAT on a dataset. ``accelerate launch -m trainer.run`` uses several devices."""
 
 import argparse
-import hashlib
 import json
 import shutil
 from pathlib import Path
+from typing import Any
 
 from transformers import TrainingArguments
 from transformers.trainer_utils import get_last_checkpoint
 
+from pipeline import closure, manifest
 from pipeline.errors import UserError
 from pipeline.params import Params
 from pipeline.paths import DATASET, JAT, METRICS
 from pipeline.stage import log, read_json, replaced_folder, run_stage, write_json
 from pipeline.tasks import all_tasks
 from trainer.evaluation.jat_policy import model_checksum
-from trainer.feed.data import fingerprint
+from trainer.feed.data import (
+    domain_defaults,
+    domain_of,
+    find_shards,
+    fingerprint,
+    modality_of,
+)
 from trainer.feed.sampling import BLOCK, BatchPlan, task_weights
 from trainer.feed.specs import save_specs
 from trainer.places import dataset_folder, model_folder
@@ -31,7 +38,9 @@ CURVE = "curve.csv"
 SCORES = "eval_curve.csv"
 """The scores of the evaluations while training, beside the curve."""
 RECORD = "training.json"
-"""In the model's folder: the fingerprint of the run and its metrics."""
+"""In the model's folder: the fingerprint of the run, what decided it, and its metrics."""
+WATCHING = closure.PLUMBING | {"trainer.training.periodic"}
+"""Code that sees a run, but changes no weight."""
 
 
 def add_arguments(parser: argparse.ArgumentParser) -> None:
@@ -82,17 +91,19 @@ def train(
         if skip_missing_corpora:
             tasks = without_missing_corpora(tasks, folder)
         base = model_folder(pretrained, "--from") if pretrained else None
-        key = run_key(params, tasks, folder, base)
+        facts = run_facts(params, tasks, folder, base)
+        key = manifest.fingerprint(facts)
         if read_key(output / RECORD) == key:
-            log.info("train: '%s' is trained already with these settings and data", output)
+            log.info("train: '%s' is trained already with these settings, data and code", output)
             return options.process_index == 0
+        explain(output / RECORD, facts)
         parts = prepare(params.jat, params.seed, folder, tasks, base)
         start_work(work, key)
         checkpoint = last_checkpoint(work)
     trainer = make_trainer(params, parts, options, work)
     trainer.train(resume_from_checkpoint=checkpoint)
     if trainer.is_world_process_zero():
-        publish(trainer, parts, work, output, key)
+        publish(trainer, parts, work, output, facts)
         for checkpoint in work.glob("checkpoint-*"):
             shutil.rmtree(checkpoint)
     trainer.accelerator.wait_for_everyone()
@@ -115,21 +126,43 @@ def without_missing_corpora(tasks: list[str], dataset: Path) -> list[str]:
     return [task for task in tasks if task not in missing]
 
 
+def run_facts(
+    params: Params, tasks: list[str], dataset: Path, pretrained: Path | None = None
+) -> dict[str, Any]:
+    """Everything that the trained weights depend on."""
+    hidden = {"save_every", "report_to", "evaluate_every", "evaluate_episodes"}
+    return {
+        "settings": params.jat.model_dump(mode="json", exclude=hidden),
+        "seed": params.seed,
+        "data": {task: fingerprint(dataset, task, "train") for task in tasks},
+        "pretrained": None if pretrained is None else model_checksum(pretrained),
+        "domains": {task: domain_facts(dataset, task) for task in tasks},
+        "code": closure.digests(prepare, make_options, make_trainer, without=WATCHING),
+    }
+
+
 def run_key(params: Params, tasks: list[str], dataset: Path, pretrained: Path | None = None) -> str:
     """What the trained weights depend on, as a hexadecimal digest."""
-    hidden = {"save_every", "report_to", "evaluate_every", "evaluate_episodes"}
-    settings = params.jat.model_dump(mode="json", exclude=hidden)
-    data = {task: fingerprint(dataset, task, "train") for task in tasks}
-    facts = [settings, params.seed, data]
-    if pretrained is not None:
-        facts.append(model_checksum(pretrained))
-    text = json.dumps(facts, sort_keys=True)
-    return hashlib.sha256(text.encode()).hexdigest()
+    return manifest.fingerprint(run_facts(params, tasks, dataset, pretrained))
+
+
+def domain_facts(dataset: Path, task: str) -> list[float]:
+    """What its domain says of a task's training: the windows' length and the loss's weight."""
+    modality = modality_of(find_shards(dataset, task, "train"))
+    domain = domain_defaults(domain_of(task, modality, dataset / task))
+    return [domain.context, domain.loss_weight(task)]
 
 
 def read_key(path: Path) -> str | None:
     """The run's key in a JSON file, ``None`` without one."""
     return read_json(path).get("key") if path.exists() else None
+
+
+def explain(record: Path, facts: dict[str, Any]) -> None:
+    """Say why a model that is there is trained anew."""
+    if record.exists():
+        reason = manifest.difference(read_json(record).get("decides"), facts)
+        log.info("train: '%s' is trained anew, as this changed: %s", record.parent, reason)
 
 
 def start_work(work: Path, key: str) -> None:
@@ -186,7 +219,9 @@ def make_trainer(
     return trainer
 
 
-def publish(trainer: JatTrainer, parts: Parts, work: Path, output: Path, key: str) -> None:
+def publish(
+    trainer: JatTrainer, parts: Parts, work: Path, output: Path, facts: dict[str, Any]
+) -> None:
     """Write the model's folder, with the learning curve, and the metrics."""
     valid, padded = trainer.plan.count_tokens()
     points = [point for point in trainer.state.log_history if "loss" in point]
@@ -205,14 +240,17 @@ def publish(trainer: JatTrainer, parts: Parts, work: Path, output: Path, key: st
         for name in (CURVE, SCORES):
             if (work / name).exists():
                 shutil.copy(work / name, folder)
-        write_json(folder / RECORD, {"key": key, **metrics})
+        key = manifest.fingerprint(facts)
+        write_json(folder / RECORD, {"key": key, "decides": facts, **metrics})
     log.info("train: wrote '%s' after %d tokens", output, valid)
 
 
 def write_metrics(output: Path) -> None:
     """``metrics/jat.json`` from a trained model's folder: DVC removes it before each run."""
     record = read_json(output / RECORD)
-    write_json(METRICS / "jat.json", {name: record[name] for name in record if name != "key"})
+    write_json(
+        METRICS / "jat.json", {k: v for k, v in record.items() if k not in ("key", "decides")}
+    )
 
 
 if __name__ == "__main__":

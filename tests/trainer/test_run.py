@@ -9,6 +9,8 @@ from pathlib import Path
 from typing import Any
 
 import numpy as np
+import pyarrow as pa
+import pyarrow.parquet as pq
 import pytest
 import torch
 import yaml
@@ -16,6 +18,7 @@ from runs import make_params, train, weights
 
 from pipeline.engines import make_envs
 from pipeline.errors import UserError
+from pipeline.stage import log
 from pipeline.tasks import get_task
 from trainer import evaluate, generate, run
 from trainer.evaluation.jat_policy import load_policy
@@ -161,6 +164,40 @@ def score(trained: Path, dataset: Path, tasks: list[str] | None = None) -> dict[
     )
     evaluate.main(make_params(), arguments)
     return json.loads(Path("artifacts/evaluation/scores.json").read_text())
+
+
+def test_a_model_is_trained_anew_only_for_what_decides_it(dataset, monkeypatch, caplog, tmp_path):
+    data = tmp_path / "data"
+    shutil.copytree(dataset / "notes", data / "notes")
+    published = []
+    original = run.publish
+    monkeypatch.setattr(run, "publish", lambda *a: published.append(a) or original(*a))
+    caplog.set_level("INFO", logger="jat")
+    monkeypatch.setattr(log, "propagate", True)
+
+    def trains(**jat) -> str | None:
+        """Why it trained; None where it did not."""
+        published.clear()
+        caplog.clear()
+        train(data, tasks=("notes",), **{"steps": 2, **jat})
+        assert bool(published) != ("is trained already" in caplog.text)
+        return caplog.text if published else None
+
+    assert trains() is not None
+    assert trains() is None
+    assert trains(save_every=7) is None
+    assert "as this changed: settings learning_rate" in (trains(learning_rate=0.5) or "")
+    assert "as this changed: settings learning_rate" in (trains() or "")
+    shard = next((data / "notes").glob("train-*.parquet"))
+    texts = pq.read_table(shard)["text"].to_pylist()
+    swapped = pa.table({"text": [*texts[1:], texts[0]]}, schema=pq.read_schema(shard))
+    pq.write_table(swapped, shard)
+    assert "as this changed: data notes" in (trains() or "")
+    real = run.closure.digests
+    changed = {"trainer.model.losses_jat": "another"}
+    monkeypatch.setattr(run.closure, "digests", lambda *a, **k: {**real(*a, **k), **changed})
+    assert "as this changed: code trainer.model.losses_jat" in (trains() or "")
+    assert trains() is None
 
 
 def test_evaluation_plays_and_reads_and_resumes(trained, dataset, monkeypatch):
