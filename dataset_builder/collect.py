@@ -9,7 +9,7 @@ import argparse
 import hashlib
 import math
 from collections.abc import Iterable, Iterator, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from functools import cached_property
 from itertools import accumulate
 from pathlib import Path
@@ -28,7 +28,7 @@ from pipeline.rollout import GROUPS, Dropped, rollout
 from pipeline.seeds import env_seeds
 from pipeline.settings import Collect
 from pipeline.shards import write_shard
-from pipeline.stage import log, read_json, run_stage, write_json
+from pipeline.stage import add_accept_code, log, read_json, run_stage, write_json
 from pipeline.tasks import get_task
 from pipeline.types import Episode, Modality, Policy, Task, resolve
 
@@ -54,6 +54,8 @@ class TaskCollection:
     policy_folder: Path
     """The expert's folder; absolute, like ``folder``, since other machines do the work."""
     folder: Path
+    accept_code: bool = False
+    """Whether shards that other code made are taken as they are."""
 
     @cached_property
     def fingerprint(self) -> str:
@@ -61,16 +63,21 @@ class TaskCollection:
         return manifest.fingerprint(self.decides)
 
     @cached_property
-    def earlier(self) -> set[str]:
-        """The fingerprints of shards that were made before code was part of it: they are taken over
-        as they are.
+    def accepted(self) -> set[str]:
+        """Fingerprints of shards that are taken as they are: those that were made before code was
+        part of them, and those of other code if that is accepted.
         """
         told = {key: self.decides[key] for key in self.decides.keys() - {"code", "definition"}}
         packages = told.get("packages", {})
-        return {
+        fingerprints = {
             manifest.fingerprint({**told, "packages": {**packages, **more}})
             for more in ({}, {"pyarrow": "26.0.1"})
         }
+        if self.accept_code and (self.folder / manifest.NAME).exists():
+            old = manifest.read_manifest(self.folder).get("decides")
+            if manifest.same_but_code(old, self.decides):
+                fingerprints.add(manifest.fingerprint(old))
+        return fingerprints
 
     def shards(self, done: Sequence[Record]) -> list["Shard"]:
         """The shards that follow the finished ones, as far as the budget is known to need them."""
@@ -103,6 +110,7 @@ def main(params: Params, arguments: argparse.Namespace) -> None:
         planned, weak = plan_collection(params, name)
         jobs += planned
         skipped += weak
+    jobs = [replace(job, accept_code=arguments.accept_code) for job in jobs]
     records = collect(jobs, params.workers)
     manifests = [finish(job, records[job.task.id]) for job in jobs]
     for job in jobs:  # a worker that died in this run has left some as well
@@ -214,7 +222,7 @@ def finished(shard: Shard) -> Record | None:
     record = read_json(mark)
     as_wanted = (
         isinstance(record, dict)
-        and record.get("fingerprint") in {shard.job.fingerprint, *shard.job.earlier}
+        and record.get("fingerprint") in {shard.job.fingerprint, *shard.job.accepted}
         and len(record["seeds"]) == shard.slots
         and content.same_content(shard.path, record["bytes"], record["sha256"])
     )
@@ -345,6 +353,7 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
         choices=(*PUBLISHED_DOMAINS, ENVIRONMENTS),
         help=f"whose tasks to play; '{ENVIRONMENTS}': those that the profile brings",
     )
+    add_accept_code(parser)
 
 
 if __name__ == "__main__":

@@ -9,7 +9,7 @@ import threading
 from argparse import ArgumentParser, Namespace
 from collections.abc import Iterator
 from contextlib import contextmanager
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from functools import cached_property
 from importlib.metadata import version
 from pathlib import Path
@@ -25,12 +25,13 @@ from experts.random_scores import BaselinePlay, baseline, noop_play, random_play
 from pipeline import closure, engines
 from pipeline.domains import ENVIRONMENTS, PUBLISHED_DOMAINS, get_domain
 from pipeline.fanout import fan_out
-from pipeline.manifest import difference, fingerprint, package_versions
+from pipeline.manifest import difference, fingerprint, package_versions, same_but_code
 from pipeline.params import Params
 from pipeline.paths import ARTIFACTS, EXPERTS, METRICS, expert_folder
 from pipeline.seeds import sequence
 from pipeline.shards import sha256
 from pipeline.stage import (
+    add_accept_code,
     log,
     read_json,
     replaced_folder,
@@ -70,6 +71,8 @@ class ExpertJob:
     """The folder that keeps its training meanwhile."""
     threads: int = 1
     """Threads of the environments and the learner; they decide how fast it goes."""
+    accept_code: bool = False
+    """Whether an expert that other code made is taken as it is."""
 
     @cached_property
     def env(self) -> dict[str, Any]:
@@ -179,7 +182,8 @@ def make_expert(job: ExpertJob) -> dict[str, Any]:
 
 def is_made(job: ExpertJob, config: dict[str, Any]) -> bool:
     """Whether the expert of this description is as it would be made now."""
-    return config.get("fingerprint") in (job.fingerprint, job.earlier)
+    accepted = job.accept_code and same_but_code(config.get("decides"), job.decides)
+    return accepted or config.get("fingerprint") in (job.fingerprint, job.earlier)
 
 
 def score(job: ExpertJob, folder: Path) -> dict[str, Any]:
@@ -303,7 +307,10 @@ def main(params: Params, arguments: Namespace) -> None:
     (EXPERTS / arguments.domain).mkdir(parents=True, exist_ok=True)
     jobs, scores = [], []
     for name in params.domains_of(arguments.domain):
-        of_domain, expert = expert_jobs(params, name), params.domain(name).expert
+        of_domain = [
+            replace(job, accept_code=arguments.accept_code) for job in expert_jobs(params, name)
+        ]
+        expert = params.domain(name).expert
         with followed([job for job in of_domain if job.source == "train"]):
             scores += fan_out(
                 make_expert,
@@ -332,6 +339,7 @@ def add_arguments(parser: ArgumentParser) -> None:
         choices=(*PUBLISHED_DOMAINS, ENVIRONMENTS),
         help=f"whose experts to make; '{ENVIRONMENTS}': those of what the profile brings",
     )
+    add_accept_code(parser)
 
 
 if __name__ == "__main__":

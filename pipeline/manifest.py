@@ -29,6 +29,17 @@ def difference(old: Any, new: Any) -> str:
     return ", ".join(names[:4]) + (f" and {len(names) - 4} more" if len(names) > 4 else "")
 
 
+def same_but_code(old: Any, new: Any) -> bool:
+    """Whether two sets of what decides a result differ in this project's code alone."""
+    return _without_code(old) == _without_code(new)
+
+
+def _without_code(decides: Any) -> Any:
+    if not isinstance(decides, dict):
+        return decides
+    return {key: _without_code(value) for key, value in decides.items() if key != "code"}
+
+
 def _differing(old: dict[str, Any], new: dict[str, Any], prefix: str = "") -> Iterator[str]:
     for key in sorted({*old, *new}):
         before, after = old.get(key), new.get(key)

@@ -13,7 +13,14 @@ from pipeline import closure, manifest
 from pipeline.errors import UserError
 from pipeline.params import Params
 from pipeline.paths import DATASET, JAT, METRICS
-from pipeline.stage import log, read_json, replaced_folder, run_stage, write_json
+from pipeline.stage import (
+    add_accept_code,
+    log,
+    read_json,
+    replaced_folder,
+    run_stage,
+    write_json,
+)
 from pipeline.tasks import all_tasks
 from trainer.evaluation.jat_policy import model_checksum
 from trainer.feed.data import (
@@ -53,13 +60,22 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
         dest="pretrained",
         help="fine-tune this JAT, a folder or Hub repository, with its tokenizer and configuration",
     )
+    add_accept_code(parser)
 
 
 def main(params: Params, arguments: argparse.Namespace) -> None:
     """Train on the tasks asked for, or on those of the profile that the dataset has."""
     tasks = arguments.tasks or profile_tasks(params)
     output: Path = arguments.output
-    if train(params, arguments.dataset, tasks, output, arguments.pretrained, not arguments.tasks):
+    if train(
+        params,
+        arguments.dataset,
+        tasks,
+        output,
+        arguments.pretrained,
+        skip_missing_corpora=not arguments.tasks,
+        accept_code=arguments.accept_code,
+    ):
         write_metrics(output)
 
 
@@ -70,12 +86,14 @@ def train(
     output: Path,
     pretrained: str | None = None,
     skip_missing_corpora: bool = False,
+    accept_code: bool = False,
 ) -> bool:
     """Train, or go on with a run that was stopped, and write the model's folder.
 
     Args:
         dataset, pretrained: folders, or repositories of the Hub.
         skip_missing_corpora: leave out corpora that the dataset does not have.
+        accept_code: take a model as it is that differs in nothing but the code that trained it.
 
     Returns:
         Whether this is the main process, which wrote the folder.
@@ -93,6 +111,8 @@ def train(
         base = model_folder(pretrained, "--from") if pretrained else None
         facts = run_facts(params, tasks, folder, base)
         key = manifest.fingerprint(facts)
+        if accept_code:
+            accept(output / RECORD, facts)
         if read_key(output / RECORD) == key:
             log.info("train: '%s' is trained already with these settings, data and code", output)
             return options.process_index == 0
@@ -163,6 +183,13 @@ def explain(record: Path, facts: dict[str, Any]) -> None:
     if record.exists():
         reason = manifest.difference(read_json(record).get("decides"), facts)
         log.info("train: '%s' is trained anew, as this changed: %s", record.parent, reason)
+
+
+def accept(record: Path, facts: dict[str, Any]) -> None:
+    """Write down that a model is as these facts would make it, if they differ in code alone."""
+    known = read_json(record) if record.exists() else {}
+    if known and manifest.same_but_code(known.get("decides"), facts):
+        write_json(record, {**known, "key": manifest.fingerprint(facts), "decides": facts})
 
 
 def start_work(work: Path, key: str) -> None:

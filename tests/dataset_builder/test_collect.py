@@ -132,6 +132,7 @@ def test_a_lost_or_cut_shard_is_made_again(damage) -> None:
 
 
 def test_other_code_makes_the_episodes_anew_and_says_so(monkeypatch, caplog) -> None:
+    here = Path.cwd()
     run_collect("mujoco")
     before = contents(PENDULUM)
     real = closure.digests
@@ -147,6 +148,15 @@ def test_other_code_makes_the_episodes_anew_and_says_so(monkeypatch, caplog) -> 
     after = contents(PENDULUM)
     changed = {name for name in before if before[name] != after[name]}
     assert changed == {"manifest.json", "shard-00000.json", "shard-00001.json"}
+    monkeypatch.undo()
+    monkeypatch.chdir(here)
+    play_at_random(monkeypatch)
+    times = {path: path.stat().st_mtime_ns for path in PENDULUM.glob("*.parquet")}
+    run_collect("mujoco", accept_code=True)
+    assert {path: path.stat().st_mtime_ns for path in PENDULUM.glob("*.parquet")} == times
+    assert contents(PENDULUM) == before
+    run_collect("mujoco")
+    assert {path: path.stat().st_mtime_ns for path in PENDULUM.glob("*.parquet")} == times
 
 
 def test_episodes_from_before_code_was_recorded_are_taken_over() -> None:
