@@ -9,9 +9,11 @@ docstrings, layout, what is logged and the wording of a UserError are left out: 
 import hashlib
 import sys
 from collections.abc import Callable, Collection, Iterator
+from functools import cache
 from types import ModuleType
 from typing import Any
 
+from pipeline import python_source
 from pipeline.python_source import Class, Symbol, find_source, locate, parsed
 
 PLUMBING = frozenset(
@@ -34,8 +36,14 @@ def digests(*roots: Root, without: Collection[str] = PLUMBING) -> dict[str, str]
 
     The modules ``without`` are not followed.
     """
+    symbols = frozenset(symbol for root in roots for symbol in _symbols(root))
+    return dict(_digests(symbols, frozenset(without)))
+
+
+@cache
+def _digests(start: frozenset[Symbol], without: frozenset[str]) -> dict[str, str]:
     sources: dict[str, list[str]] = {}
-    for module, name in sorted(follow(*roots, without=without).symbols):
+    for module, name in sorted(_follow(start, without).symbols):
         sources.setdefault(module, []).append(f"{name}={parsed(module).digest(name)}")
     return {
         module: hashlib.sha256("\n".join(lines).encode()).hexdigest()[:DIGITS]
@@ -50,12 +58,21 @@ def digest(*roots: Root) -> str:
 
 def follow(*roots: Root, without: Collection[str] = PLUMBING) -> "Reached":
     """All that the source of the roots leads to, themselves included."""
+    return _follow({symbol for root in roots for symbol in _symbols(root)}, without)
+
+
+def _follow(start: Collection[Symbol], without: Collection[str]) -> "Reached":
     walk = Reached(without)
-    for root in roots:
-        for symbol in _symbols(root):
-            walk.add(symbol)
+    for symbol in start:
+        walk.add(symbol)
     walk.run()
     return walk
+
+
+def forget() -> None:
+    """Read all source anew, which may have changed since (in a test, or a long session)."""
+    _digests.cache_clear()
+    python_source.forget()
 
 
 def _symbols(root: Root) -> Iterator[Symbol]:

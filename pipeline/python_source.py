@@ -266,6 +266,6 @@ def _file(folder: Path, parts: tuple[str, ...]) -> Path | None:
 
 
 def forget() -> None:
-    """Read all source anew, which may have changed since (in a test, or a long session)."""
+    """Read all source anew."""
     parsed.cache_clear()
     _file.cache_clear()

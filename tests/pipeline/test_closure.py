@@ -57,13 +57,13 @@ def digest_of(tmp_path):
     def digest(source: str) -> str:
         path = tmp_path / "code_of_mine.py"
         path.write_text(textwrap.dedent(source))
-        python_source.forget()
+        closure.forget()
         domains.bring({"mine": str(path)})
         return closure.digest(f"{domains.module_name('mine')}:start")
 
     yield digest
     domains.bring({})
-    python_source.forget()
+    closure.forget()
 
 
 @pytest.mark.parametrize(
@@ -142,11 +142,11 @@ def test_data_beside_a_module_counts(tmp_path):
         symbol = f"{domains.module_name('mine')}:W"
         before = closure.digest(symbol)
         (words / "en.txt").write_text("a")
-        python_source.forget()
+        closure.forget()
         assert closure.digest(symbol) != before
     finally:
         domains.bring({})
-        python_source.forget()
+        closure.forget()
 
 
 def test_plumbing_is_not_followed_and_exists():
