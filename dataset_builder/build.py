@@ -13,7 +13,6 @@ import hashlib
 import shutil
 from collections.abc import Iterable, Iterator
 from dataclasses import asdict, dataclass
-from functools import cached_property
 from pathlib import Path
 from typing import Any
 
@@ -60,7 +59,7 @@ class Configuration:
     folder: Path
     """The folder of the configuration."""
 
-    @cached_property
+    @property
     def decides(self) -> dict[str, Any]:
         """Whatever decides the files."""
         files = [path for paths in self.files.values() for path in paths]
@@ -69,7 +68,7 @@ class Configuration:
             "test_fraction": self.test_fraction,
             "schema": schema.VERSION,
             "contents": content.contents(files),
-            "code": closure.digests(build),
+            "code": closure.digests("dataset_builder.build:build"),
         }
 
     def __str__(self) -> str:

@@ -10,7 +10,6 @@ import hashlib
 import math
 from collections.abc import Iterable, Iterator, Sequence
 from dataclasses import dataclass, replace
-from functools import cached_property
 from itertools import accumulate
 from pathlib import Path
 from typing import Any
@@ -57,12 +56,12 @@ class TaskCollection:
     accept_code: bool = False
     """Whether shards that other code made are taken as they are."""
 
-    @cached_property
+    @property
     def fingerprint(self) -> str:
         """Shards with another fingerprint are made anew."""
         return manifest.fingerprint(self.decides)
 
-    @cached_property
+    @property
     def accepted(self) -> set[str]:
         """Fingerprints of shards that are taken as they are: those that were made before code was
         part of them, and those of other code if that is accepted.
@@ -164,7 +163,9 @@ def make_job(params: Params, task: Task, expert: dict[str, Any]) -> TaskCollecti
         "policy_checksum": policy.checksum,
         "schema": schema.VERSION,
         "packages": manifest.package_versions(),
-        "code": closure.digests(collect_shard, resolve(dotted), type(policy)),
+        "code": closure.digests(
+            "dataset_builder.collect:collect_shard", resolve(dotted), type(policy)
+        ),
     }
     folder = paths.episodes_folder(task).resolve()
     return TaskCollection(task, settings.collect, decides, expert, dotted, policy_folder, folder)

@@ -2,7 +2,6 @@
 
 from argparse import Namespace
 from dataclasses import dataclass
-from functools import cached_property
 from pathlib import Path
 from typing import Any, Literal
 
@@ -38,13 +37,13 @@ class BaselinePlay:
     file: Path
     """The file that keeps the result: the gate of the experts needs it too, sooner or later."""
 
-    @cached_property
+    @property
     def settings(self) -> dict[str, Any]:
         """What decides the result."""
         return {
             **{key: getattr(self, key) for key in ("task", "policy", "episodes", "seed", "env")},
             "definition": engines.definition(get_task(self.task), self.env),
-            "code": closure.digests(play_baseline),
+            "code": closure.digests("experts.random_scores:play_baseline"),
         }
 
 

@@ -10,7 +10,6 @@ from argparse import ArgumentParser, Namespace
 from collections.abc import Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass, replace
-from functools import cached_property
 from importlib.metadata import version
 from pathlib import Path
 from typing import Any
@@ -74,23 +73,23 @@ class ExpertJob:
     accept_code: bool = False
     """Whether an expert that other code made is taken as it is."""
 
-    @cached_property
+    @property
     def env(self) -> dict[str, Any]:
         """What the profile decides of the environments."""
         return engines.decided_options(get_task(self.task), self.options)
 
-    @cached_property
+    @property
     def definition(self) -> dict[str, Any]:
         """What else decides the environments."""
         return engines.definition(get_task(self.task), self.options)
 
-    @cached_property
+    @property
     def decides(self) -> dict[str, Any]:
         """Everything that decides the weights."""
         decides = self._settings
         if self.source == "train":
             decides["definition"] = self.definition
-            decides["code"] = closure.digests(train_expert)
+            decides["code"] = closure.digests("experts.train:train_expert")
         if self.source == "shipped":
             decides["content"] = sources.shipped_checksum(get_task(self.task))
         return decides
@@ -105,12 +104,12 @@ class ExpertJob:
             decides |= {key: getattr(self, key) for key in keys}
         return decides
 
-    @cached_property
+    @property
     def fingerprint(self) -> str:
         """Another one makes the expert anew."""
         return fingerprint(self.decides)
 
-    @cached_property
+    @property
     def earlier(self) -> str:
         """The fingerprint of an expert that was made before code was part of it: it is taken over
         as it is.

@@ -157,7 +157,9 @@ def run_facts(
         "data": {task: fingerprint(dataset, task, "train") for task in tasks},
         "pretrained": None if pretrained is None else model_checksum(pretrained),
         "domains": {task: domain_facts(dataset, task) for task in tasks},
-        "code": closure.digests(prepare, make_options, make_trainer, without=WATCHING),
+        "code": closure.digests(
+            prepare, make_options, "trainer.run:make_trainer", without=WATCHING
+        ),
     }
 
 

@@ -106,7 +106,7 @@ def _decides(settings: TextCorpus, seed: int) -> dict[str, Any]:
         "settings": settings.model_dump(mode="json"),
         "seed": seed,
         "source": source_fingerprint(settings.source),
-        "code": closure.digests(build_text),
+        "code": closure.digests("dataset_builder.text.build:build_text"),
     }
 
 

@@ -86,7 +86,7 @@ def _decides(source: Source) -> dict[str, Any]:
         "settings": source.corpus.model_dump(mode="json"),
         "seed": source.seed,
         "source": source.version(),
-        "code": closure.digests(build_vision),
+        "code": closure.digests("dataset_builder.vision.build:build_vision"),
     }
 
 
