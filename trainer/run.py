@@ -10,6 +10,7 @@ from transformers import TrainingArguments
 from transformers.trainer_utils import get_last_checkpoint
 
 from pipeline.errors import UserError
+from pipeline.ownership import check_folder
 from pipeline.params import Params
 from pipeline.paths import DATASET, JAT, METRICS
 from pipeline.stage import log, read_json, replaced_folder, run_stage, write_json
@@ -31,7 +32,9 @@ CURVE = "curve.csv"
 SCORES = "eval_curve.csv"
 """The scores of the evaluations while training, beside the curve."""
 RECORD = "training.json"
-"""In the model's folder: the fingerprint of the run and its metrics."""
+"""In the model's folder: the fingerprint of the run, its metrics, and the files of the folder."""
+KEY = "key.json"
+"""In the folder of checkpoints: the fingerprint of the run."""
 
 
 def add_arguments(parser: argparse.ArgumentParser) -> None:
@@ -75,9 +78,11 @@ def train(
         UserError: data, settings or a model that cannot be trained on, or a loss that diverges.
     """
     quiet()
-    work = output.with_name(f"{output.name}-training")
+    work = training_folder(output)
     options = make_options(params, work)
     with options.main_process_first():  # it fetches and decodes for all
+        if options.process_index == 0:
+            check_output(output)
         folder = dataset_folder(dataset, tasks)
         if skip_missing_corpora:
             tasks = without_missing_corpora(tasks, folder)
@@ -97,6 +102,23 @@ def train(
             shutil.rmtree(checkpoint)
     trainer.accelerator.wait_for_everyone()
     return trainer.is_world_process_zero()
+
+
+def check_output(output: Path) -> None:
+    """UserError if the model's folder, or that of its checkpoints, holds what is not ours."""
+    check_folder(output, RECORD, "key", lambda record: record.get("files", entries(output)))
+    work = training_folder(output)
+    check_folder(work, KEY, "key", lambda record: entries(work))
+
+
+def training_folder(output: Path) -> Path:
+    """The folder of a run's checkpoints, beside the model's."""
+    return output.with_name(f"{output.name}-training")
+
+
+def entries(folder: Path) -> list[str]:
+    """The names of all that is in a folder."""
+    return sorted(path.name for path in folder.iterdir())
 
 
 def profile_tasks(params: Params) -> list[str]:
@@ -134,9 +156,9 @@ def read_key(path: Path) -> str | None:
 
 def start_work(work: Path, key: str) -> None:
     """Make the folder of checkpoints; those of another run are deleted."""
-    if read_key(work / "key.json") != key:
+    if read_key(work / KEY) != key:
         shutil.rmtree(work, ignore_errors=True)
-        write_json(work / "key.json", {"key": key})
+        write_json(work / KEY, {"key": key})
 
 
 def last_checkpoint(work: Path) -> str | None:
@@ -205,14 +227,15 @@ def publish(trainer: JatTrainer, parts: Parts, work: Path, output: Path, key: st
         for name in (CURVE, SCORES):
             if (work / name).exists():
                 shutil.copy(work / name, folder)
-        write_json(folder / RECORD, {"key": key, **metrics})
+        write_json(folder / RECORD, {"key": key, "files": entries(folder), **metrics})
     log.info("train: wrote '%s' after %d tokens", output, valid)
 
 
 def write_metrics(output: Path) -> None:
     """``metrics/jat.json`` from a trained model's folder: DVC removes it before each run."""
     record = read_json(output / RECORD)
-    write_json(METRICS / "jat.json", {name: record[name] for name in record if name != "key"})
+    hidden = ("key", "files")
+    write_json(METRICS / "jat.json", {name: record[name] for name in record if name not in hidden})
 
 
 if __name__ == "__main__":

@@ -33,6 +33,7 @@ from dataset_builder.text.sources import open_source, source_fingerprint
 from pipeline import seeds
 from pipeline.errors import UserError, did_you_mean
 from pipeline.fanout import fan_out
+from pipeline.ownership import check_folder, check_rows
 from pipeline.params import Params
 from pipeline.paths import CORPORA, METRICS
 from pipeline.schema import arrow_schema
@@ -72,6 +73,7 @@ def build_text(
     if report := _finished(folder, fingerprint):
         log.info("%s: unchanged, nothing to do", folder)
         return report
+    check_folder(folder, "report.json", "fingerprint", lambda report: report.get("files", ()))
     work = folder.with_name(f".{settings.name}.part")
     state = work / "state"
     if not (state / fingerprint).exists():
@@ -236,6 +238,7 @@ def main(params: Params, arguments: argparse.Namespace) -> None:
         hint = did_you_mean(arguments.corpus, names)
         raise UserError(f"no corpus '{arguments.corpus}' under 'text' in the parameters{hint}")
     arguments.output.mkdir(parents=True, exist_ok=True)
+    check_rows(Path(arguments.metrics), ("documents", "megabytes"))
     metrics = {}
     for corpus in params.text:
         if arguments.corpus in (None, corpus.name):

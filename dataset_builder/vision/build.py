@@ -29,6 +29,7 @@ from dataset_builder.vision.shards import SplitWriter
 from dataset_builder.vision.sources import Example, Source, open_source
 from pipeline.errors import UserError, did_you_mean
 from pipeline.fanout import fan_out
+from pipeline.ownership import check_folder, check_rows
 from pipeline.params import Params
 from pipeline.paths import CORPORA, METRICS
 from pipeline.settings import VisionCorpus
@@ -36,6 +37,7 @@ from pipeline.stage import log, replaced_folder, run_stage, write_atomic, write_
 
 FORMAT = 1  # raise it when the same settings give other files
 SAMPLES = 12
+SAMPLE_SHEET = "samples.png"
 PNG_SIGNATURE = b"\x89PNG"
 PART_SCHEMA = pa.schema(
     {"image": pa.binary(), "text": pa.string(), "kind": pa.string(), "dropped": pa.string()}
@@ -68,12 +70,13 @@ def build_vision(
     if report := _finished(folder, fingerprint):
         log.info("%s: unchanged, nothing to do", folder)
         return report
+    check_folder(folder, "report.json", "fingerprint", _files)
     parts = folder.with_name(f".{folder.name}.parts-{fingerprint[:16]}")
     with replaced_folder(folder) as staging:
         report = {"fingerprint": fingerprint, "settings": corpus.model_dump(), "seed": seed}
         report["test"], seen = _build_split(source, "test", parts, staging, workers)
         report["train"], _ = _build_split(source, "train", parts, staging, workers, seen)
-        write_atomic(staging / "samples.png", _samples(staging, report["train"]["files"]))
+        write_atomic(staging / SAMPLE_SHEET, _samples(staging, report["train"]["files"]))
         write_json(staging / "report.json", report)
     for stale in folder.parent.glob(f".{folder.name}.parts-*"):
         shutil.rmtree(stale)
@@ -97,6 +100,12 @@ def _finished(folder: Path, fingerprint: str) -> dict[str, Any] | None:
     except (OSError, ValueError, KeyError, TypeError):
         return None
     return report if whole else None
+
+
+def _files(report: dict[str, Any]) -> list[str]:
+    """The names of a corpus' files, but for the report itself."""
+    splits = (report.get(split, {}) for split in ("train", "test"))
+    return [SAMPLE_SHEET, *(name for split in splits for name in split.get("files", ()))]
 
 
 def _build_split(
@@ -202,6 +211,7 @@ def main(params: Params, arguments: argparse.Namespace) -> None:
         hint = did_you_mean(arguments.corpus, names)
         raise UserError(f"no corpus '{arguments.corpus}' under 'vision' in the parameters{hint}")
     arguments.output.mkdir(parents=True, exist_ok=True)
+    check_rows(Path(arguments.metrics), ("train", "test"))
     metrics = {}
     for corpus in params.vision:
         if arguments.corpus in (None, corpus.name):
