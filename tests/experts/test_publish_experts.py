@@ -160,7 +160,7 @@ def test_on_the_hub_each_expert_is_a_repository(unit, monkeypatch):
     (files,) = FakeHub.uploaded.values()
     assert list(FakeHub.uploaded) == [f"someone/{ID}"]
     assert set(files) == FILES
-    assert f'snapshot_download("someone/{ID}")' in files["README.md"].read_text()
+    assert f'snapshot_download("someone/{ID}")' in Path(files["README.md"]).read_text()
 
 
 def test_an_upload_that_fails_is_one_line(unit, monkeypatch):
