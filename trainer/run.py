@@ -113,6 +113,8 @@ def check_output(output: Path) -> None:
 
 def training_folder(output: Path) -> Path:
     """The folder of a run's checkpoints, beside the model's."""
+    if output.name in ("", ".."):
+        raise UserError(f"'{output}' names no folder of its own: name one for the model")
     return output.with_name(f"{output.name}-training")
 
 

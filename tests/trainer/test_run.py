@@ -263,6 +263,12 @@ def test_a_models_folder_of_someone_else_is_left_alone(trained, tmp_path):
         train(Path("nowhere"), str(tmp_path / "new"))
 
 
+@pytest.mark.parametrize("place", [".", "..", "/"])
+def test_a_model_needs_a_folder_of_its_own(place):
+    with pytest.raises(UserError, match="names no folder of its own"):
+        train(Path("nowhere"), place)
+
+
 def test_scores_of_someone_else_are_left_alone(tmp_path):
     mine = tmp_path / "scores.json"
     mine.write_text('{"my": "scores"}')
