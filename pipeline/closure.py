@@ -19,7 +19,7 @@ PLUMBING = frozenset(
     f"pipeline.{name}"
     for name in (
         "closure", "domains", "errors", "fanout", "manifest", "options", "params",
-        "paths", "python_source", "settings", "stage", "tasks",
+        "paths", "python_source", "publication", "ownership", "settings", "stage", "tasks",
     )
 )  # fmt: skip
 """What asks for results, finds and stores them, but never decides what they are: the values of

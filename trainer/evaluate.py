@@ -12,6 +12,7 @@ from pipeline import closure, manifest
 from pipeline.engines import decided_options, definition, make_envs
 from pipeline.errors import UserError, did_you_mean
 from pipeline.fanout import fan_out
+from pipeline.ownership import check_json
 from pipeline.params import Params
 from pipeline.paths import (
     DATASET,
@@ -66,6 +67,7 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
 
 def main(params: Params, arguments: argparse.Namespace) -> None:
     """Evaluate what is not evaluated yet, then write scores.json and the metrics."""
+    check_json(arguments.output / "scores.json", ("tasks", "domains", "corpora"))
     results = play_and_read(params, arguments)
     scores = summarise(results, params.evaluation.bootstrap, params.seed)
     write_json(arguments.output / "scores.json", scores)
@@ -77,6 +79,8 @@ def main(params: Params, arguments: argparse.Namespace) -> None:
 def play_and_read(params: Params, arguments: argparse.Namespace) -> dict[str, dict[str, Any]]:
     """Task -> its result, which stays below ``arguments.output`` for the next call."""
     jobs = make_jobs(params, arguments)
+    for job in jobs:
+        check_json(job.file, ("key", "result"))
     fan_out(evaluate, jobs, workers=params.workers, desc="evaluate", name=lambda job: job.task)
     return {job.task: read_json(job.file)["result"] for job in jobs}
 

@@ -11,6 +11,7 @@ from transformers.trainer_utils import get_last_checkpoint
 
 from pipeline import closure, manifest
 from pipeline.errors import UserError
+from pipeline.ownership import check_folder
 from pipeline.params import Params
 from pipeline.paths import DATASET, JAT, METRICS
 from pipeline.stage import (
@@ -45,7 +46,9 @@ CURVE = "curve.csv"
 SCORES = "eval_curve.csv"
 """The scores of the evaluations while training, beside the curve."""
 RECORD = "training.json"
-"""In the model's folder: the fingerprint of the run, what decided it, and its metrics."""
+"""In the model's folder: the key of the run, what decided it, its metrics and the files."""
+KEY = "key.json"
+"""In the folder of checkpoints: the key of the run."""
 WATCHING = closure.PLUMBING | {"trainer.training.periodic"}
 """Code that sees a run, but changes no weight."""
 
@@ -102,9 +105,11 @@ def train(
         UserError: data, settings or a model that cannot be trained on, or a loss that diverges.
     """
     quiet()
-    work = output.with_name(f"{output.name}-training")
+    work = training_folder(output)
     options = make_options(params, work)
     with options.main_process_first():  # it fetches and decodes for all
+        if options.process_index == 0:
+            check_output(output)
         folder = dataset_folder(dataset, tasks)
         if skip_missing_corpora:
             tasks = without_missing_corpora(tasks, folder)
@@ -128,6 +133,25 @@ def train(
             shutil.rmtree(checkpoint)
     trainer.accelerator.wait_for_everyone()
     return trainer.is_world_process_zero()
+
+
+def check_output(output: Path) -> None:
+    """UserError if the model's folder, or that of its checkpoints, holds what is not ours."""
+    check_folder(output, RECORD, "key", lambda record: record.get("files", entries(output)))
+    work = training_folder(output)
+    check_folder(work, KEY, "key", lambda record: entries(work))
+
+
+def training_folder(output: Path) -> Path:
+    """The folder of a run's checkpoints, beside the model's."""
+    if output.name in ("", ".."):
+        raise UserError(f"'{output}' names no folder of its own: name one for the model")
+    return output.with_name(f"{output.name}-training")
+
+
+def entries(folder: Path) -> list[str]:
+    """The names of all that is in a folder."""
+    return sorted(path.name for path in folder.iterdir())
 
 
 def profile_tasks(params: Params) -> list[str]:
@@ -196,9 +220,9 @@ def accept(record: Path, facts: dict[str, Any]) -> None:
 
 def start_work(work: Path, key: str) -> None:
     """Make the folder of checkpoints; those of another run are deleted."""
-    if read_key(work / "key.json") != key:
+    if read_key(work / KEY) != key:
         shutil.rmtree(work, ignore_errors=True)
-        write_json(work / "key.json", {"key": key})
+        write_json(work / KEY, {"key": key})
 
 
 def last_checkpoint(work: Path) -> str | None:
@@ -269,17 +293,16 @@ def publish(
         for name in (CURVE, SCORES):
             if (work / name).exists():
                 shutil.copy(work / name, folder)
-        key = manifest.fingerprint(facts)
-        write_json(folder / RECORD, {"key": key, "decides": facts, **metrics})
+        told = {"key": manifest.fingerprint(facts), "decides": facts}
+        write_json(folder / RECORD, {**told, "files": entries(folder), **metrics})
     log.info("train: wrote '%s' after %d tokens", output, valid)
 
 
 def write_metrics(output: Path) -> None:
     """``metrics/jat.json`` from a trained model's folder: DVC removes it before each run."""
     record = read_json(output / RECORD)
-    write_json(
-        METRICS / "jat.json", {k: v for k, v in record.items() if k not in ("key", "decides")}
-    )
+    hidden = ("key", "decides", "files")
+    write_json(METRICS / "jat.json", {name: record[name] for name in record if name not in hidden})
 
 
 if __name__ == "__main__":

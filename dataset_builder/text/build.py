@@ -33,6 +33,7 @@ from dataset_builder.text.sources import open_source, source_fingerprint
 from pipeline import closure, manifest, seeds
 from pipeline.errors import UserError, did_you_mean
 from pipeline.fanout import fan_out
+from pipeline.ownership import check_folder, check_rows
 from pipeline.params import Params
 from pipeline.paths import CORPORA, METRICS
 from pipeline.schema import arrow_schema
@@ -72,6 +73,7 @@ def build_text(
     if report := reports.finished(folder, decides):
         log.info("%s: unchanged, nothing to do", folder)
         return report
+    check_folder(folder, "report.json", "settings", lambda report: report.get("files", ()))
     fingerprint = manifest.fingerprint(decides)
     work = folder.with_name(f".{settings.name}.part")
     state = work / "state"
@@ -223,6 +225,7 @@ def main(params: Params, arguments: argparse.Namespace) -> None:
         hint = did_you_mean(arguments.corpus, names)
         raise UserError(f"no corpus '{arguments.corpus}' under 'text' in the parameters{hint}")
     arguments.output.mkdir(parents=True, exist_ok=True)
+    check_rows(Path(arguments.metrics), ("documents", "megabytes"))
     metrics = {}
     for corpus in params.text:
         if arguments.corpus in (None, corpus.name):

@@ -30,12 +30,14 @@ from dataset_builder.vision.sources import Example, Source, open_source
 from pipeline import closure, manifest
 from pipeline.errors import UserError, did_you_mean
 from pipeline.fanout import fan_out
+from pipeline.ownership import check_folder, check_rows
 from pipeline.params import Params
 from pipeline.paths import CORPORA, METRICS
 from pipeline.settings import VisionCorpus
 from pipeline.stage import log, replaced_folder, run_stage, write_atomic, write_json
 
 SAMPLES = 12
+SAMPLE_SHEET = "samples.png"
 PNG_SIGNATURE = b"\x89PNG"
 PART_SCHEMA = pa.schema(
     {"image": pa.binary(), "text": pa.string(), "kind": pa.string(), "dropped": pa.string()}
@@ -68,12 +70,13 @@ def build_vision(
     if report := reports.finished(folder, decides):
         log.info("%s: unchanged, nothing to do", folder)
         return report
+    check_folder(folder, "report.json", "settings", _files)
     parts = folder.with_name(f".{folder.name}.parts-{manifest.fingerprint(decides)[:16]}")
     with replaced_folder(folder) as staging:
         report = {"decides": decides, "settings": corpus.model_dump(), "seed": seed}
         report["test"], seen = _build_split(source, "test", parts, staging, workers)
         report["train"], _ = _build_split(source, "train", parts, staging, workers, seen)
-        write_atomic(staging / "samples.png", _samples(staging, report["train"]["files"]))
+        write_atomic(staging / SAMPLE_SHEET, _samples(staging, report["train"]["files"]))
         write_json(staging / "report.json", report)
     for stale in folder.parent.glob(f".{folder.name}.parts-*"):
         shutil.rmtree(stale)
@@ -88,6 +91,12 @@ def _decides(source: Source) -> dict[str, Any]:
         "source": source.version(),
         "code": closure.digests("dataset_builder.vision.build:build_vision"),
     }
+
+
+def _files(report: dict[str, Any]) -> list[str]:
+    """The names of a corpus' files, but for the report itself."""
+    splits = (report.get(split, {}) for split in ("train", "test"))
+    return [SAMPLE_SHEET, *(name for split in splits for name in split.get("files", ()))]
 
 
 def _build_split(
@@ -193,6 +202,7 @@ def main(params: Params, arguments: argparse.Namespace) -> None:
         hint = did_you_mean(arguments.corpus, names)
         raise UserError(f"no corpus '{arguments.corpus}' under 'vision' in the parameters{hint}")
     arguments.output.mkdir(parents=True, exist_ok=True)
+    check_rows(Path(arguments.metrics), ("train", "test"))
     metrics = {}
     for corpus in params.vision:
         if arguments.corpus in (None, corpus.name):

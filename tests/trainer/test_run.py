@@ -285,3 +285,33 @@ def test_an_agent_can_be_told_to_remember_half_of_its_window(trained):
     whole, half = np.array(actions)[..., 0, 0]
     np.testing.assert_allclose(half[: context // 2], whole[: context // 2], rtol=1e-4)
     assert abs(half[context // 2 :] - whole[context // 2 :]).max() > 1e-3
+
+
+def test_a_models_folder_of_someone_else_is_left_alone(trained, tmp_path):
+    run.check_output(trained)
+    place = Path(shutil.copytree(trained, tmp_path / "jat"))
+    (place / "mine.txt").write_text("mine")
+    with pytest.raises(UserError, match=r"mine\.txt' was not made by this command"):
+        run.check_output(place)
+    (place / run.RECORD).unlink()
+    with pytest.raises(UserError, match=r"jat' was not made by this command"):
+        run.check_output(place)
+    work = tmp_path / "new-training"
+    work.mkdir()
+    (work / "mine.txt").write_text("mine")
+    with pytest.raises(UserError, match=r"new-training' was not made by this command"):
+        train(Path("nowhere"), str(tmp_path / "new"))
+
+
+@pytest.mark.parametrize("place", [".", "..", "/"])
+def test_a_model_needs_a_folder_of_its_own(place):
+    with pytest.raises(UserError, match="names no folder of its own"):
+        train(Path("nowhere"), place)
+
+
+def test_scores_of_someone_else_are_left_alone(tmp_path):
+    mine = tmp_path / "scores.json"
+    mine.write_text('{"my": "scores"}')
+    with pytest.raises(UserError, match=r"scores\.json' was not made by this command"):
+        evaluate.main(make_params(), Namespace(output=tmp_path))
+    assert mine.read_text() == '{"my": "scores"}'
