@@ -261,6 +261,7 @@ def test_on_the_hub_only_what_was_published_is_deleted(
     project: Path, hub: Hub, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     monkeypatch.setattr("huggingface_hub.HfApi", partial(HfApi, endpoint=hub.url, token="hf_test"))
+    monkeypatch.setattr("huggingface_hub.constants.HF_HUB_DISABLE_XET", True)
     run("hub:someone/jat")
     there = hub.repositories["someone/jat"]
     there["notes.md"] = b"mine"
