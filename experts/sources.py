@@ -1,6 +1,5 @@
 """Experts that need no training: scripts, the bot, and folders published on the Hub or shipped."""
 
-import re
 import shutil
 from importlib.resources import as_file, files
 from importlib.resources.abc import Traversable
@@ -14,6 +13,7 @@ from experts.load import load_policy
 from pipeline.domains import get_domain
 from pipeline.errors import UserError
 from pipeline.manifest import fingerprint
+from pipeline.settings import HUB_EXPERT
 from pipeline.shards import sha256
 from pipeline.stage import read_json
 from pipeline.types import Task, resolve
@@ -57,7 +57,7 @@ def hub(task: Task, source: str, folder: Path, env: dict[str, Any]) -> dict[str,
     from huggingface_hub import is_offline_mode, snapshot_download
     from huggingface_hub.errors import HfHubHTTPError, HFValidationError, LocalEntryNotFoundError
 
-    match = re.fullmatch(r"hub:(\w[\w.-]*/\w[\w.-]*)@(\w[\w./-]*)", source)
+    match = HUB_EXPERT.fullmatch(source)
     if not match:
         raise UserError(f"expert source '{source}' is not hub:<owner>/<repo>@<revision>")
     repo, revision = match.groups()

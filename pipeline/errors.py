@@ -1,17 +1,55 @@
 """The one exception that ends a stage with a line instead of a traceback."""
 
 import difflib
+import logging
 from collections.abc import Iterable
+from typing import Any
+
+LINE = 400
+"""The most characters of an error; what is longer loses its middle."""
+VALUE = 80
+"""The most characters of a value that an error shows."""
 
 
 class UserError(Exception):
     """Input from outside is wrong; the message is one line that names it and the remedy."""
 
     def __init__(self, message: str) -> None:
-        super().__init__(" ".join(message.split()))
+        super().__init__(shortened(plain(message), LINE))
+
+
+class PlainFormatter(logging.Formatter):
+    """Log lines that cannot command the terminal, whatever names files and tasks have."""
+
+    def format(self, record: logging.LogRecord) -> str:
+        """The line; those of a traceback, which a defect of this project would be, stay apart."""
+        return "\n".join(map(plain, super().format(record).splitlines()))
+
+
+def plain(text: str) -> str:
+    """One line of printable characters: neither line breaks nor escapes of a terminal."""
+    spaced = " ".join(text.split())
+    return spaced if spaced.isprintable() else "".join(c if c.isprintable() else "?" for c in spaced)
+
+
+def shortened(text: str, most: int) -> str:
+    """At most so many characters; a longer text loses its middle."""
+    if len(text) <= most:
+        return text
+    start = 2 * most // 3
+    return f"{text[:start]} … {text[start + 3 - most :]}"
+
+
+def shown(value: Any) -> str:
+    """A value as an error tells it."""
+    try:
+        text = repr(value)
+    except (ValueError, RecursionError):  # an integer of more digits than Python writes
+        text = f"a {type(value).__name__}"
+    return shortened(text, VALUE)
 
 
 def did_you_mean(name: str, valid: Iterable[str]) -> str:
     """``" (did you mean 'x'?)"`` for the valid name nearest to ``name``, or ``""``."""
-    near = difflib.get_close_matches(name, list(valid), n=1, cutoff=0.5)
+    near = difflib.get_close_matches(name[:VALUE], list(valid), n=1, cutoff=0.5)
     return f" (did you mean '{near[0]}'?)" if near else ""
