@@ -160,8 +160,9 @@ def _bring_own(values: dict[str, Any], folder: Path) -> list[Mistake]:
             modules[name] = _module(name, group.get("module"), folder)
             domains.bring(modules)
             get_domain(name).tasks()
-        except UserError as error:
-            mistakes.append(Mistake(("domains", name, "module"), str(error)))
+        except Exception as error:  # a user's module may raise anything
+            what = str(error) if isinstance(error, UserError) else f"'domains.{name}': {error!r}"
+            mistakes.append(Mistake(("domains", name, "module"), what))
             modules.pop(name, None)
             del values["domains"][name]
     domains.bring(modules)
