@@ -22,8 +22,9 @@ COUNTS = (
 )  # fmt: skip
 """Sample Factory's settings that are nothing below 1."""
 UNLISTED = {"lr_schedule": ("linear_decay",)}
-"""Choices that Sample Factory knows (``algo/learning/learner.py``), but its parser does not list."""
-AT_LEAST_0 = ("max_grad_norm", "adam_eps", "learning_rate", "gamma", "gae_lambda", "initial_stddev")
+"""Choices that Sample Factory's learner knows, but its parser does not list."""
+AT_LEAST_0 = ("max_grad_norm", "adam_eps", "learning_rate", "gamma", "gae_lambda")
+"""And those that are nothing below 0."""
 
 
 def recipe() -> Description:

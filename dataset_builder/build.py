@@ -26,11 +26,18 @@ from pipeline import manifest, paths, schema
 from pipeline.domains import CORPUS_DOMAINS, get_domain
 from pipeline.errors import UserError
 from pipeline.fanout import fan_out
+from pipeline.files import (
+    CollectedManifest,
+    CorpusReport,
+    DatasetManifest,
+    DocumentsStatistics,
+    EpisodesStatistics,
+    read_model,
+)
 from pipeline.params import Params
 from pipeline.shards import open_shard, read_tables, write_files
 from pipeline.stage import (
     log,
-    read_json,
     replaced_folder,
     run_stage,
     write_atomic,
@@ -86,11 +93,17 @@ def main(params: Params, arguments: argparse.Namespace) -> None:
     log.info("%d of %d configurations are unchanged", len(sources) - len(stale), len(sources))
     fan_out(build, stale, workers=params.workers, desc="build (configurations)")
     remove_others(folder, {source.name for source in sources})
-    contents = [manifest.read_manifest(source.folder) for source in sources]
-    statistics = {source.name: read_json(source.folder / "statistics.json") for source in sources}
+    contents = [manifest.read_manifest(source.folder, DatasetManifest) for source in sources]
+    statistics = {source.name: read_statistics(source) for source in sources}
     write_atomic(folder / "README.md", card(contents, statistics, left_out))
     write_json(paths.METRICS / "dataset.json", metrics(contents, statistics))
     validate.check_or_stop(folder, replay=0, workers=params.workers)
+
+
+def read_statistics(source: Configuration) -> dict[str, Any]:
+    """``statistics.json`` of a configuration that is built."""
+    shape = EpisodesStatistics if source.modality.episodic else DocumentsStatistics
+    return read_model(source.folder / "statistics.json", shape)
 
 
 def find_sources(params: Params, folder: Path) -> tuple[list[Configuration], dict[str, str]]:
@@ -116,7 +129,7 @@ def episodes_source(id: str, test_fraction: float, folder: Path) -> Configuratio
     """The collected episodes of one task."""
     task = get_task(id)
     origin = paths.episodes_folder(task).resolve()
-    content = manifest.read_manifest(origin)
+    content = manifest.read_manifest(origin, CollectedManifest)
     files = [origin / entry["file"] for entry in content["files"] if entry["rows"]]
     checksums = [entry["sha256"] for entry in content["files"]]
     provenance = {
@@ -132,7 +145,7 @@ def episodes_source(id: str, test_fraction: float, folder: Path) -> Configuratio
 def corpus_source(domain: str, name: str, folder: Path) -> Configuration:
     """One corpus, which its own stage has split."""
     origin = paths.corpus_folder(domain, name).resolve()
-    report = read_json(origin / "report.json")
+    report = read_model(origin / "report.json", CorpusReport)
     files = {split: sorted(origin.glob(f"{split}-*.parquet")) for split in SPLITS}
     if not files["train"]:
         raise UserError(f"'{origin}' has no train-*.parquet: run the stage that builds it")

@@ -12,10 +12,10 @@ from experts.appo.curve import read_curve
 from experts.load import load_policy
 from pipeline.domains import get_domain
 from pipeline.errors import UserError
+from pipeline.files import ExpertConfig, read_model
 from pipeline.manifest import fingerprint
 from pipeline.settings import HUB_EXPERT
 from pipeline.shards import sha256
-from pipeline.stage import read_json
 from pipeline.types import Task, resolve
 
 FILES = ("config.json", "model.safetensors", "curve.csv")
@@ -131,8 +131,8 @@ def _copied(task: Task, source: Path, folder: Path) -> dict[str, Any]:
                 raise UserError(f"'{source / name}' is larger than {limit // 2**20} MiB")
             shutil.copy(source / name, folder / name)
     load_policy(task, folder, seed=0)
-    config = read_json(folder / "config.json")
-    if config["kind"] != "network" or not isinstance(config.get("steps"), int):
+    config = read_model(folder / "config.json", ExpertConfig)
+    if config["kind"] != "network" or "steps" not in config:
         raise UserError(f"'{source}' is no trained expert but '{config['kind']}'")
     if (folder / "curve.csv").exists():
         read_curve(folder / "curve.csv")

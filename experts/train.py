@@ -24,6 +24,7 @@ from experts.random_scores import BaselinePlay, baseline, noop_play, random_play
 from pipeline.domains import ENVIRONMENTS, PUBLISHED_DOMAINS, get_domain
 from pipeline.engines import decided_options
 from pipeline.fanout import fan_out
+from pipeline.files import ExpertConfig, Fingerprint, GateScore, read_model
 from pipeline.manifest import fingerprint, package_versions
 from pipeline.params import Params
 from pipeline.paths import ARTIFACTS, EXPERTS, METRICS, expert_folder
@@ -31,7 +32,6 @@ from pipeline.seeds import sequence
 from pipeline.shards import sha256
 from pipeline.stage import (
     log,
-    read_json,
     replaced_folder,
     run_stage,
     write_atomic,
@@ -124,7 +124,7 @@ def expert_jobs(params: Params, name: str) -> list[ExpertJob]:
 def make_expert(job: ExpertJob) -> dict[str, Any]:
     """Make and score one expert, unless it is there as it would be made now; its score."""
     path = job.folder / "config.json"
-    if not path.exists() or read_json(path).get("fingerprint") != job.fingerprint:
+    if not path.exists() or read_model(path, Fingerprint).get("fingerprint") != job.fingerprint:
         with replaced_folder(job.folder) as folder:
             make = MAKE.get(job.source.partition(":")[0], scripted)
             config = make(job, folder)
@@ -132,7 +132,7 @@ def make_expert(job: ExpertJob) -> dict[str, Any]:
             write_json(folder / "config.json", config)
             score(job, folder)
         shutil.rmtree(job.training, ignore_errors=True)
-    config = read_json(path)
+    config = read_model(path, ExpertConfig)
     if job.mode and config.get("mode", job.mode) != job.mode:
         write_json(path, {**config, "mode": job.mode})
     return score(job, job.folder)
@@ -152,8 +152,8 @@ def score(job: ExpertJob, folder: Path) -> dict[str, Any]:
         "noop": job.noop.settings,
         "rules": VERSION,
     }
-    if path.exists() and (known := read_json(path)).get("fingerprint") == fingerprint(decides):
-        return known
+    if path.exists() and read_model(path, Fingerprint).get("fingerprint") == fingerprint(decides):
+        return read_model(path, GateScore)
     outcomes = play(task, policy, job.episodes, job.seed, job.env)
     verdict = judge(task, outcomes, baseline(job.random), baseline(job.noop), job.seed)
     result = {**verdict.to_dict(), "fingerprint": fingerprint(decides)}

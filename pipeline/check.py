@@ -5,7 +5,6 @@ Nothing heavy is imported and nothing is downloaded: it takes a second or two.
 """
 
 import argparse
-import glob
 import re
 import shutil
 import sys
@@ -18,7 +17,6 @@ from pipeline.described import described, recipe_problem
 from pipeline.document import Mistake, Place, read_document
 from pipeline.domains import get_domain
 from pipeline.engines import identity
-
 from pipeline.params import Params, read_params
 from pipeline.paths import ARTIFACTS
 from pipeline.plan import Measurements, stage_costs, total
@@ -118,7 +116,7 @@ def corpora(params: Params) -> Iterator[Mistake]:
 def text_corpus(place: Place, corpus: TextCorpus) -> Iterator[Mistake]:
     """What one text corpus names."""
     kind, _, where = corpus.source.partition(":")
-    if kind == "files" and "://" not in where and not glob.glob(where):
+    if kind == "files" and "://" not in where and not any_file(where):
         yield Mistake((*place, "source"), f"there is no file '{where}' for '{corpus.name}'")
     if kind == "hub" and not HUB_TEXTS.fullmatch(corpus.source):
         text = f"'{corpus.source}' is not hub:<owner>/<name>[@<revision>][#<config>[/<split>]]"
@@ -136,6 +134,15 @@ def text_corpus(place: Place, corpus: TextCorpus) -> Iterator[Mistake]:
             if find_spec(package) is None:
                 text = f"'{key}' of '{corpus.name}' needs the package {package}: install it"
                 yield Mistake((*place, key), text)
+
+
+def any_file(pattern: str) -> bool:
+    """Whether a folder, file or glob stands for anything."""
+    path = Path(pattern)
+    try:
+        return path.exists() or any(Path(path.anchor).glob(str(path.relative_to(path.anchor))))
+    except (OSError, ValueError, NotImplementedError):
+        return False
 
 
 def vision_corpus(place: Place, corpus: VisionCorpus) -> Iterator[Mistake]:
@@ -183,7 +190,7 @@ def disk(params: Params) -> Iterator[Mistake]:
 
 
 def disk_needed(params: Params) -> float:
-    """Bytes of episodes and corpora by ``pipeline.plan``, and of the dataset that is made of them."""
+    """Bytes of episodes and corpora by ``pipeline.plan``, and of the dataset made of them."""
     return 2 * total(stage_costs(params, Measurements.shipped()), "all", "").bytes
 
 

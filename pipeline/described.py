@@ -96,14 +96,14 @@ class Description:
 
 def to_json(description: Description) -> str:
     """The contents of a description's file: a setting a line, without what is as usual."""
-    usual = vars(Setting("int"))
-    lines = [
-        f'    {json.dumps(name)}: {json.dumps({k: v for k, v in vars(s).items() if v != usual[k] or k == "type"})}'
-        for name, s in description.settings.items()
-    ]
-    settings, presets = ",\n".join(lines), json.dumps(description.presets)
-    called = json.dumps(description.called)
-    return f'{{\n  "called": {called},\n  "presets": {presets},\n  "settings": {{\n{settings}\n  }}\n}}\n'
+    usual = vars(Setting(""))
+    rows = []
+    for name, setting in description.settings.items():
+        told = {key: value for key, value in vars(setting).items() if value != usual[key]}
+        rows.append(f"    {json.dumps(name)}: {json.dumps(told)}")
+    head = {"called": description.called, "presets": description.presets}
+    lines = [f"  {json.dumps(key)}: {json.dumps(value)}," for key, value in head.items()]
+    return "\n".join(["{", *lines, '  "settings": {', ",\n".join(rows), "  }", "}"]) + "\n"
 
 
 @lru_cache

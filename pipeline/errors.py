@@ -15,7 +15,7 @@ class UserError(Exception):
     """Input from outside is wrong; the message is one line that names it and the remedy."""
 
     def __init__(self, message: str) -> None:
-        super().__init__(shortened(plain(message), LINE))
+        super().__init__(shortened(plain(" ".join(message.split())), LINE))
 
 
 class PlainFormatter(logging.Formatter):
@@ -27,9 +27,8 @@ class PlainFormatter(logging.Formatter):
 
 
 def plain(text: str) -> str:
-    """One line of printable characters: neither line breaks nor escapes of a terminal."""
-    spaced = " ".join(text.split())
-    return spaced if spaced.isprintable() else "".join(c if c.isprintable() else "?" for c in spaced)
+    """Printable characters alone: neither line breaks nor escapes of a terminal."""
+    return text if text.isprintable() else "".join(c if c.isprintable() else "?" for c in text)
 
 
 def shortened(text: str, most: int) -> str:

@@ -273,7 +273,7 @@ def _remove(values: Any, place: Place, error: str) -> None:
         group = group[part]
     if place and _has(group, place[-1]):
         del group[place[-1]]
-    if stand_in is not None:
+    if place and stand_in is not None:
         group[place[-1]] = copy.deepcopy(stand_in)
 
 
@@ -296,8 +296,7 @@ def _mistake(error: Any, model: Any = Params, prefix: Place = ()) -> Mistake:
         return Mistake(place, f"unknown key '{key}'{hint}")
     if error["type"] == "missing":
         return Mistake(place, f"key '{key}' is missing")
-    message = error["msg"].removeprefix("Value error, ")
-    message = WORDS.get(error["type"], message)
+    message = WORDS.get(error["type"]) or str(error["msg"]).removeprefix("Value error, ")
     value = "" if isinstance(error["input"], dict) else f" (it is {shown(error['input'])})"
     return Mistake(place, f"'{key}': {message}{value}" if key else message)
 
@@ -318,7 +317,7 @@ def _fields_at(model: Any, path: Place) -> list[str]:
     return list(model.model_fields)
 
 
-# ---------------------------------------------------------------- values that name what is not there
+# ---------------------------------------------------------------- values that name something
 
 
 def domain_mistakes(name: str, params: Params) -> Iterator[Mistake]:
@@ -328,7 +327,9 @@ def domain_mistakes(name: str, params: Params) -> Iterator[Mistake]:
     for k, task in enumerate(settings.tasks):
         if task not in known:
             where = (*key, "tasks", k)
-            yield Mistake(where, f"'{_dotted(where[:-1])}' names '{task}', a task of another domain")
+            yield Mistake(
+                where, f"'{_dotted(where[:-1])}' names '{task}', a task of another domain"
+            )
     by_task = {(*key, "expert", field): getattr(expert, field) for field in OF_TASKS}
     for group, values in {(*key, "task_env"): settings.task_env, **by_task}.items():
         for task in values:
@@ -353,8 +354,10 @@ def domain_mistakes(name: str, params: Params) -> Iterator[Mistake]:
     valid = [*SOURCES[:2], *domain.scripts, "hub:<owner>/<repo>@<revision>", "file:<path>"]
     for where, source in {(*key, "expert", "source"): expert.source, **named}.items():
         kind, _, rest = source.partition(":")
-        wrong = kind not in SOURCES[2:] or not rest or (
-            kind == "hub" and not HUB_EXPERT.fullmatch(source)
+        wrong = (
+            kind not in SOURCES[2:]
+            or not rest
+            or (kind == "hub" and not HUB_EXPERT.fullmatch(source))
         )
         if source not in valid and wrong:
             text = f"source {shown(source)} is not one of {', '.join(valid)}"

@@ -13,6 +13,7 @@ import torch
 from pipeline.engines import decided_options, make_envs
 from pipeline.errors import UserError, did_you_mean
 from pipeline.fanout import fan_out
+from pipeline.files import Evaluated, Key, read_model
 from pipeline.params import Params
 from pipeline.paths import (
     DATASET,
@@ -23,7 +24,7 @@ from pipeline.paths import (
 from pipeline.rollout import play_scores
 from pipeline.seeds import env_seeds
 from pipeline.settings import Evaluation
-from pipeline.stage import log, read_json, run_stage, write_json
+from pipeline.stage import log, run_stage, write_json
 from pipeline.tasks import get_task
 from trainer.evaluation.jat_policy import JatPolicy, load_model, load_policy, model_checksum
 from trainer.evaluation.summary import metrics, summarise, table
@@ -74,7 +75,7 @@ def play_and_read(params: Params, arguments: argparse.Namespace) -> dict[str, di
     """Task -> its result, which stays below ``arguments.output`` for the next call."""
     jobs = make_jobs(params, arguments)
     fan_out(evaluate, jobs, workers=params.workers, desc="evaluate", name=lambda job: job.task)
-    return {job.task: read_json(job.file)["result"] for job in jobs}
+    return {job.task: read_model(job.file, Evaluated)["result"] for job in jobs}
 
 
 def make_jobs(params: Params, arguments: argparse.Namespace) -> list[TaskEvaluation]:
@@ -116,7 +117,7 @@ def make_jobs(params: Params, arguments: argparse.Namespace) -> list[TaskEvaluat
 
 def evaluate(job: TaskEvaluation) -> None:
     """Write one task's result, unless it is there already."""
-    if job.file.exists() and read_json(job.file).get("key") == job.key:
+    if job.file.exists() and read_model(job.file, Key).get("key") == job.key:
         return
     result = play(job) if job.spec.episodic else read(job)
     write_json(job.file, {"key": job.key, "result": {"domain": job.spec.domain, **result}})

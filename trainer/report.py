@@ -167,12 +167,12 @@ def corpus_card(corpus: CorpusResult) -> dict[str, Any]:
     rows = [
         {
             "label": reason.replace("_", " "),
-            "value": removed / corpus.read,
+            "value": removed / max(corpus.read, 1),
             "colour": corpus.domain,
             "number": count(removed),
-            "text": f"{removed / corpus.read:.1%}",
+            "text": f"{removed / max(corpus.read, 1):.1%}",
             "left": 0,
-            "width": round(100 * removed / max(corpus.dropped.values()), 2),
+            "width": round(100 * removed / max(1, *corpus.dropped.values()), 2),
             "low": None,
             "mark": None,
             "one": None,

@@ -5,14 +5,16 @@ import hashlib
 import json
 import shutil
 from pathlib import Path
+from typing import Any
 
 from transformers import TrainingArguments
 from transformers.trainer_utils import get_last_checkpoint
 
 from pipeline.errors import UserError
+from pipeline.files import Key, read_model
 from pipeline.params import Params
 from pipeline.paths import DATASET, JAT, METRICS
-from pipeline.stage import log, read_json, replaced_folder, run_stage, write_json
+from pipeline.stage import log, replaced_folder, run_stage, write_json
 from pipeline.tasks import all_tasks
 from trainer.evaluation.jat_policy import model_checksum
 from trainer.feed.data import fingerprint
@@ -129,7 +131,7 @@ def run_key(params: Params, tasks: list[str], dataset: Path, pretrained: Path | 
 
 def read_key(path: Path) -> str | None:
     """The run's key in a JSON file, ``None`` without one."""
-    return read_json(path).get("key") if path.exists() else None
+    return read_model(path, Key).get("key") if path.exists() else None
 
 
 def start_work(work: Path, key: str) -> None:
@@ -211,7 +213,7 @@ def publish(trainer: JatTrainer, parts: Parts, work: Path, output: Path, key: st
 
 def write_metrics(output: Path) -> None:
     """``metrics/jat.json`` from a trained model's folder: DVC removes it before each run."""
-    record = read_json(output / RECORD)
+    record = read_model(output / RECORD, dict[str, Any])
     write_json(METRICS / "jat.json", {name: record[name] for name in record if name != "key"})
 
 

@@ -3,10 +3,9 @@
 import json
 from collections.abc import Sequence
 from functools import lru_cache
-from typing import Annotated, Any
+from typing import Any
 
 import numpy as np
-from pydantic import Field
 
 from pipeline.engines import versions
 from pipeline.errors import UserError

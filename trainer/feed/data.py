@@ -13,9 +13,10 @@ import numpy as np
 
 from pipeline.domains import get_domain
 from pipeline.errors import UserError, did_you_mean
+from pipeline.files import Named, read_model
 from pipeline.paths import ARTIFACTS
 from pipeline.shards import open_shard
-from pipeline.stage import read_json, replaced_folder, write_json
+from pipeline.stage import replaced_folder, write_json
 from pipeline.tasks import all_tasks
 from pipeline.types import Domain, Modality
 from trainer.feed.decode import decode_documents, decode_episodes
@@ -132,7 +133,8 @@ def domain_of(task: str, modality: Modality, folder: Path) -> str:
         return modality.observation
     if task in all_tasks():
         return all_tasks()[task].domain
-    named = read_json(folder / "manifest.json") if (folder / "manifest.json").exists() else {}
+    path = folder / "manifest.json"
+    named = read_model(path, Named) if path.exists() else {}
     return str(named.get("domain", "gymnasium"))
 
 
