@@ -35,7 +35,7 @@ from pipeline.files import (
     read_model,
 )
 from pipeline.params import Params
-from pipeline.shards import open_shard, read_tables, write_files
+from pipeline.shards import open_shard, read_group, read_tables, write_files
 from pipeline.stage import (
     log,
     replaced_folder,
@@ -167,8 +167,12 @@ def is_built(source: Configuration) -> bool:
 
 
 def build(source: Configuration) -> None:
-    """Write one configuration."""
+    """Write one configuration; UserError if a file is not the one that was collected."""
     if source.modality.episodic:
+        origin = source.files["all"][0].parent
+        files = manifest.read_manifest(origin)["files"]
+        for problem in manifest.file_problems(origin, files):
+            raise UserError(f"{problem}: delete it and collect again")
         test = choose_test(source.files["all"], source.test_fraction)
         streams = {split: select(source.files["all"], test, split == "test") for split in SPLITS}
     else:
@@ -227,10 +231,10 @@ def select(files: Iterable[Path], test: set[Key], wanted: bool) -> Iterator[pa.T
     for path in files:
         file = open_shard(path)
         for group in range(file.num_row_groups):
-            keys = keys_of(file.read_row_group(group, ["seed", "reset_index"]))
+            keys = keys_of(read_group(file, path, group, ["seed", "reset_index"]))
             mask = np.array([(key in test) == wanted for key in keys])
             if mask.any():
-                yield file.read_row_group(group).filter(pa.array(mask))
+                yield read_group(file, path, group).filter(pa.array(mask))
 
 
 def _chain(files: Iterable[Path]) -> Iterator[pa.Table]:

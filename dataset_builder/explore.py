@@ -34,7 +34,7 @@ from dataset_builder.pictures import (
 from dataset_builder.vision.contact_sheet import contact_sheet
 from pipeline.errors import UserError, did_you_mean
 from pipeline.paths import ARTIFACTS, DATASET
-from pipeline.shards import open_shard, read_rows, read_tables, to_numpy
+from pipeline.shards import open_shard, read_group, read_rows, read_tables, to_numpy
 from pipeline.stage import exit_with_one_line, write_atomic
 
 SPLITS = ("train", "test")
@@ -56,7 +56,7 @@ class Place:
 
     def read(self) -> dict[str, Any]:
         """The episode's columns, numbers as arrays."""
-        table = open_shard(self.path).read_row_group(self.group).slice(self.row, 1)
+        table = read_group(open_shard(self.path), self.path, self.group).slice(self.row, 1)
         return {name: to_numpy(name, table.column(name)[0]) for name in table.column_names}
 
 

@@ -2,7 +2,7 @@
 
 import difflib
 import logging
-from collections.abc import Iterable
+from collections.abc import Iterable, Mapping
 from typing import Any
 
 LINE = 400
@@ -46,6 +46,28 @@ def shown(value: Any) -> str:
     except (ValueError, RecursionError):  # an integer of more digits than Python writes
         text = f"a {type(value).__name__}"
     return shortened(text, VALUE)
+
+
+WORDS = {
+    "missing": "is missing",
+    "int_type": "must be a whole number",
+    "float_type": "must be a number",
+    "bool_type": "must be true or false",
+    "string_type": "must be text",
+    "dict_type": "must be a mapping",
+    "model_type": "must be a mapping",
+    "tuple_type": "must be a list",
+    "none_required": "must be null",
+    "finite_number": "must be a finite number",
+}
+"""pydantic's types of errors, in the words of YAML and JSON."""
+
+
+def told(error: Mapping[str, Any]) -> str:
+    """One of pydantic's errors: what is wrong, and what is there."""
+    words = WORDS.get(error["type"]) or str(error["msg"]).removeprefix("Value error, ")
+    whole = error["type"] == "missing" or isinstance(error["input"], dict)
+    return words if whole else f"{words} (it is {shown(error['input'])})"
 
 
 def did_you_mean(name: str, valid: Iterable[str]) -> str:

@@ -21,7 +21,7 @@ from pydantic import (
     model_validator,
 )
 
-from pipeline.errors import UserError, shown
+from pipeline.errors import UserError, told
 from pipeline.stage import read_json
 
 Count = Annotated[int, Field(ge=0)]
@@ -490,9 +490,8 @@ def read_model(path: str | Path, shape: Any) -> Any:
         first = error.errors(include_url=False)[0]
         key = ".".join(str(part) for part in first["loc"] if part != "[key]")
         what = f"'{key}'" if key else "its contents"
-        said = f"'{path}': {what}: {first['msg'].removeprefix('Value error, ')}"
-        found = "" if first["type"] == "missing" else f" (it is {shown(first['input'])})"
-        raise UserError(f"{said}{found}: delete it and run its stage again") from None
+        remedy = "delete it and run its stage again"
+        raise UserError(f"'{path}': {what} {told(first)}: {remedy}") from None
     return values
 
 

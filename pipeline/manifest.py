@@ -2,11 +2,12 @@
 
 import hashlib
 import json
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from importlib.metadata import PackageNotFoundError, version
 from pathlib import Path
 from typing import Any
 
+from pipeline.errors import UserError
 from pipeline.files import Manifest, read_model
 from pipeline.shards import sha256
 
@@ -39,6 +40,18 @@ def file_record(path: Path, **more: Any) -> dict[str, Any]:
 def read_manifest(folder: str | Path, shape: type[Manifest] = Manifest) -> dict[str, Any]:
     """A folder's manifest; UserError that names the file if it is missing or malformed."""
     return read_model(Path(folder) / NAME, shape)
+
+
+def check_files(folder: Path, names: Sequence[str]) -> None:
+    """UserError for the first of a folder's files that its manifest, if it has one, contradicts."""
+    if not (folder / NAME).exists():
+        return
+    known = {entry["file"]: entry for entry in read_manifest(folder)["files"]}
+    for name in names:
+        if name not in known:
+            raise UserError(f"'{folder / name}' is not in its manifest: build the dataset again")
+    for problem in file_problems(folder, [known[name] for name in names]):
+        raise UserError(f"{problem}: build the dataset again")
 
 
 def file_problems(folder: str | Path, files: list[dict[str, Any]]) -> list[str]:

@@ -13,7 +13,7 @@ from pipeline.described import described, model_problems
 from pipeline.document import Mistake, Place, read_document
 from pipeline.domains import PUBLISHED_DOMAINS, get_domain, stage_of
 from pipeline.domains.gymnasium import Environment, make_task
-from pipeline.errors import UserError, did_you_mean, shown
+from pipeline.errors import UserError, did_you_mean, shown, told
 from pipeline.options import Few, Listed, Positive, Settings
 from pipeline.settings import (
     HUB_EXPERT,
@@ -227,18 +227,6 @@ REQUIRED: dict[str, Any] = {
 """What stands in for the keys that must be there, where they are missing or wrong."""
 ROUNDS = 20
 """How often what is wrong is removed: a key, its group, the group of that, …"""
-WORDS = {
-    "int_type": "must be a whole number",
-    "float_type": "must be a number",
-    "bool_type": "must be true or false",
-    "string_type": "must be text",
-    "dict_type": "must be a mapping",
-    "model_type": "must be a mapping",
-    "tuple_type": "must be a list",
-    "none_required": "must be null",
-    "finite_number": "must be a finite number",
-}
-"""pydantic's types of errors, in the words of a YAML file."""
 
 
 def _without_errors(values: dict[str, Any]) -> tuple[Params, list[Mistake]]:
@@ -296,9 +284,7 @@ def _mistake(error: Any, model: Any = Params, prefix: Place = ()) -> Mistake:
         return Mistake(place, f"unknown key '{key}'{hint}")
     if error["type"] == "missing":
         return Mistake(place, f"key '{key}' is missing")
-    message = WORDS.get(error["type"]) or str(error["msg"]).removeprefix("Value error, ")
-    value = "" if isinstance(error["input"], dict) else f" (it is {shown(error['input'])})"
-    return Mistake(place, f"'{key}': {message}{value}" if key else message)
+    return Mistake(place, f"'{key}': {told(error)}" if key else told(error))
 
 
 def _dotted(place: Place) -> str:

@@ -14,6 +14,7 @@ import numpy as np
 from pipeline.domains import get_domain
 from pipeline.errors import UserError, did_you_mean
 from pipeline.files import Named, read_model
+from pipeline.manifest import check_files
 from pipeline.paths import ARTIFACTS
 from pipeline.shards import open_shard
 from pipeline.stage import replaced_folder, write_json
@@ -89,6 +90,7 @@ def load(root: Path, task: str, split: str, cache: Path = CACHE) -> TaskData:
     folder = cache / f"{task}-{split}"
     key = _key(shards)
     if _cached_key(folder) != key:
+        check_files(root / task, [path.name for path in shards])
         with replaced_folder(folder) as temporary:
             strings: list[str] = []
             if modality.episodic:
