@@ -84,7 +84,6 @@ def _problems(
                 yield "has pictures without bytes"
         elif called == "frames":
             sizes = pc.call_function("binary_length", [array])
-            if pc.call_function(
-                "any", [pc.call_function("not_equal", [sizes, FRAME_BYTES])]
-            ).as_py():
+            extremes = pc.call_function("min_max", [sizes]).as_py()
+            if set(extremes.values()) != {FRAME_BYTES}:
                 yield f"has a frame that does not have {FRAME_BYTES} bytes"

@@ -19,7 +19,7 @@ from pipeline.domains import get_domain
 from pipeline.engines import identity
 from pipeline.params import Params, read_params
 from pipeline.paths import ARTIFACTS
-from pipeline.plan import Measurements, stage_costs, total
+from pipeline.plan import Measurements, collection_cost, corpus_cost, total
 from pipeline.quantities import quantity
 from pipeline.settings import TextCorpus, VisionCorpus
 from pipeline.stage import exit_with_one_line
@@ -191,7 +191,11 @@ def disk(params: Params) -> Iterator[Mistake]:
 
 def disk_needed(params: Params) -> float:
     """Bytes of episodes and corpora by ``pipeline.plan``, and of the dataset made of them."""
-    return 2 * total(stage_costs(params, Measurements.shipped()), "all", "").bytes
+    measured = Measurements.shipped()
+    costs = [collection_cost(params, name, measured) for name in params.rl_domains]
+    costs += [corpus_cost("text", corpus, measured) for corpus in params.text]
+    costs += [corpus_cost("vision", corpus, measured) for corpus in params.vision]
+    return 2 * total(costs, "all", "").bytes
 
 
 def disk_free() -> float:

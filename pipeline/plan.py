@@ -177,7 +177,7 @@ def jat_cost(params: Params, measured: Measurements) -> Cost:
     }
     tokens = sum(
         draws[name] * jat.domain_batch_tokens.get(name, jat.batch_tokens) for name in draws
-    ) / sum(draws.values())
+    ) / max(1, sum(draws.values()))
     # The laptop's network is too small to keep a GPU busy.
     gpu = math.inf if jat.preset == "laptop" else measured.get("jat.train_gpu")
     operations = 6 * weights(jat) * jat.steps * jat.accumulation * tokens

@@ -87,7 +87,7 @@ def decode_episodes(modality: Modality, shards: list[Path], folder: Path) -> lis
             write("actions", finite(shard, action, _actions(table.column(action))), steps)
             if screens is not None:
                 for cell in table.column(observation):
-                    screens.write(_screens(cell))
+                    screens.write(_screens(shard, cell))
                 continue
             observed = _observations(table.column(observation))
             write("observations", finite(shard, observation, observed), steps)
@@ -166,7 +166,7 @@ def _actions(column: Any) -> np.ndarray:
     return _flat(column).astype(np.int64, copy=False)
 
 
-def _screens(cell: Any) -> np.ndarray:
+def _screens(shard: Path, cell: Any) -> np.ndarray:
     """One episode's frames after the three older ones of its first stack, uint8 (T + 3, 84, 84).
 
     The cell has single frames as bytes, or, as JAT published them, stacks of four as the channels
@@ -178,6 +178,9 @@ def _screens(cell: Any) -> np.ndarray:
         return np.concatenate([np.repeat(newest[:1], OLDER_FRAMES, axis=0), newest])
     from PIL import Image
 
-    stacks = [np.asarray(Image.open(io.BytesIO(row["bytes"]))) for row in rows.to_pylist()]
-    older = np.moveaxis(stacks[0], -1, 0)[:-1]
-    return np.concatenate([older, np.stack([stack[..., -1] for stack in stacks])])
+    try:
+        stacks = [np.asarray(Image.open(io.BytesIO(row["bytes"]))) for row in rows.to_pylist()]
+        older = np.moveaxis(stacks[0], -1, 0)[:-1]
+        return np.concatenate([older, np.stack([stack[..., -1] for stack in stacks])])
+    except (OSError, SyntaxError, ValueError, Image.DecompressionBombError) as error:
+        raise UserError(f"'{shard}' has a picture that is none ({error})") from None
