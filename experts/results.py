@@ -8,7 +8,7 @@ from pathlib import Path
 from typing import Any
 
 from experts.appo.curve import read_curve
-from pipeline.errors import UserError
+from pipeline.errors import UserError, plain
 from pipeline.files import ExpertConfig, GateScore, read_model
 from pipeline.params import Params
 from pipeline.paths import expert_folder
@@ -48,7 +48,7 @@ def row(folder: Path) -> str | None:
         "" if score["reference_mean"] is None else f"{score['reference_mean']:.2f}",
         score["verdict"],
     ]
-    return f"| {' | '.join(map(str, cells))} |"
+    return plain(f"| {' | '.join(map(str, cells))} |")
 
 
 def table(params: Params) -> str:
