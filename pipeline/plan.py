@@ -223,9 +223,8 @@ def show(params: Params, costs: list[Cost], measured: Measurements) -> None:
     from rich.markup import escape
     from rich.table import Table
 
-    table = Table(
-        title=escape(f"Profile '{params.profile}'"), title_justify="left", header_style="bold"
-    )
+    title = escape(f"Profile '{params.profile}'")
+    table = Table(title=title, title_justify="left", header_style="bold")
     table.add_column("domain")
     table.add_column("stage")
     for heading in ("tasks", "episodes", "steps", "disk", "CPU time", "or GPU time"):
@@ -236,11 +235,7 @@ def show(params: Params, costs: list[Cost], measured: Measurements) -> None:
     for name in groups:
         group = groups[name]
         for k, cost in enumerate(group):
-            table.add_row(
-                "" if k else escape(name),
-                *map(escape, cells(cost)),
-                end_section=len(group) == k + 1 == 1,
-            )
+            table.add_row("" if k else name, *cells(cost), end_section=len(group) == k + 1 == 1)
         if len(group) > 1:
             table.add_row(
                 "", *cells(total(group, name, "together")), style="bold", end_section=True
