@@ -49,7 +49,7 @@ def problems(table: pa.Table) -> Iterator[str]:
         if name in KINDS:
             found = next(_problems(table.column(name), *KINDS[name]), None)
             if found:
-                yield f"column '{name}' {found}"
+                yield f"is no shard, as column '{name}' {found}"
 
 
 def _problems(

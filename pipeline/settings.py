@@ -26,6 +26,14 @@ def _known_domain(name: str) -> str:
     return name
 
 
+def _known_task(id: str) -> str:
+    try:
+        return get_task(id).id
+    except UserError as error:
+        raise ValueError(str(error)) from None
+
+
+TaskId = Annotated[str, AfterValidator(_known_task)]
 DomainName = Annotated[str, AfterValidator(_known_domain)]
 PerDomain = dict[DomainName, Positive]
 
@@ -113,7 +121,7 @@ class Collect(Settings):
 class RLDomain(Settings):
     """One domain of environments."""
 
-    tasks: Listed[str] = ()
+    tasks: Listed[TaskId] = ()
     env: dict[str, Any] = {}
     """The domain's options of its environments (see ``pipeline.options``), the same in training,
     collection and evaluation."""
@@ -124,12 +132,7 @@ class RLDomain(Settings):
 
     @field_validator("tasks")
     @classmethod
-    def _known_tasks(cls, tasks: tuple[str, ...]) -> tuple[str, ...]:
-        for task in tasks:
-            try:
-                get_task(task)
-            except UserError as error:
-                raise ValueError(str(error)) from error
+    def _each_once(cls, tasks: tuple[str, ...]) -> tuple[str, ...]:
         if len(set(tasks)) != len(tasks):
             raise ValueError("names a task twice")
         return tasks
