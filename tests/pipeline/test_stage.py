@@ -9,7 +9,7 @@ from types import SimpleNamespace
 
 import pytest
 
-from pipeline.errors import UserError, did_you_mean
+from pipeline.errors import LINE, PlainFormatter, UserError, did_you_mean
 from pipeline.stage import (
     exit_with_one_line,
     log,

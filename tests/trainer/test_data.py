@@ -188,7 +188,7 @@ def test_files_that_their_manifest_contradicts_are_refused(dataset, tmp_path):
     first, second = (path.read_bytes() for path in shards)
     shards[0].write_bytes(second)
     shards[1].write_bytes(first)
-    with pytest.raises(UserError, match="train-00000-of-00002.*build the dataset again"):
+    with pytest.raises(UserError, match=r"train-00000-of-00002.*build the dataset again"):
         load(tmp_path, "mujoco-pendulum", "train", tmp_path / "cache")
     write_json(folder / "manifest.json", {"files": []})
     with pytest.raises(UserError, match="is not in its manifest"):
