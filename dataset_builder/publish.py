@@ -69,7 +69,7 @@ def dataset_files(folder: Path) -> Iterator[Path]:
 
 def to_folder(folder: Path, target: Path) -> dict[str, Any]:
     """Hard links where the file system allows, copies elsewhere; the target changes at once."""
-    target = target.expanduser().resolve()
+    target = paths.expanded(target).resolve()
     if target == folder or folder in target.parents or target in folder.parents:
         raise UserError(f"'publish.to' names '{target}', which overlaps with the dataset itself")
     if not _replaceable(target):

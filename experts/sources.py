@@ -14,6 +14,7 @@ from pipeline.domains import get_domain
 from pipeline.errors import UserError
 from pipeline.files import ExpertConfig, read_model
 from pipeline.manifest import fingerprint
+from pipeline.paths import expanded, is_there
 from pipeline.settings import HUB_EXPERT
 from pipeline.shards import sha256
 from pipeline.types import Task, resolve
@@ -79,7 +80,7 @@ def hub(task: Task, source: str, folder: Path, env: dict[str, Any]) -> dict[str,
 def absolute(source: str) -> str:
     """The source with the whole path of ``file:<path>``: workers may have other folders."""
     kind, _, path = source.partition(":")
-    return f"file:{Path(path).expanduser().resolve()}" if kind == "file" else source
+    return f"file:{expanded(path).resolve()}" if kind == "file" else source
 
 
 def file(task: Task, source: str, folder: Path, env: dict[str, Any]) -> dict[str, Any]:
@@ -103,7 +104,7 @@ def file_checksum(task: Task, source: str) -> str:
 
 def _path(source: str) -> Path:
     path = Path(source.removeprefix("file:"))
-    if not path.exists():
+    if not is_there(path):
         raise UserError(f"expert source '{source}' does not exist")
     return path
 

@@ -18,7 +18,7 @@ from pipeline.document import Mistake, Place, read_document
 from pipeline.domains import get_domain
 from pipeline.engines import identity
 from pipeline.params import Params, read_params
-from pipeline.paths import ARTIFACTS
+from pipeline.paths import ARTIFACTS, expanded, is_there
 from pipeline.plan import Measurements, collection_cost, corpus_cost, total
 from pipeline.quantities import quantity
 from pipeline.settings import TextCorpus, VisionCorpus
@@ -68,8 +68,8 @@ def experts(params: Params) -> Iterator[Mistake]:
                 text = f"no expert of {task} is shipped: set 'source' to another one"
                 yield Mistake(where, text)
             elif source.startswith("file:"):
-                path = Path(source.removeprefix("file:")).expanduser()
-                if not path.exists():
+                path = expanded(source.removeprefix("file:"))
+                if not is_there(path):
                     yield Mistake(where, f"the expert source '{source}' of {task} does not exist")
 
 
@@ -128,7 +128,7 @@ def text_corpus(place: Place, corpus: TextCorpus) -> Iterator[Mistake]:
         if key == "kenlm_model":
             needed.append(needed[0].with_name(f"{needed[0].name.split('.')[0]}.sp.model"))
         for path in needed:
-            if not path.is_file():
+            if not (is_there(path) and path.is_file()):
                 yield Mistake((*place, key), f"'{key}' of '{corpus.name}': no file '{path}'")
         for package in packages:
             if find_spec(package) is None:
@@ -140,7 +140,7 @@ def any_file(pattern: str) -> bool:
     """Whether a folder, file or glob stands for anything."""
     path = Path(pattern)
     try:
-        return path.exists() or any(Path(path.anchor).glob(str(path.relative_to(path.anchor))))
+        return is_there(path) or any(Path(path.anchor).glob(str(path.relative_to(path.anchor))))
     except (OSError, ValueError, NotImplementedError):
         return False
 
@@ -148,7 +148,7 @@ def any_file(pattern: str) -> bool:
 def vision_corpus(place: Place, corpus: VisionCorpus) -> Iterator[Mistake]:
     """What one corpus of images names."""
     kind, _, where = corpus.source.partition(":")
-    if kind == "files" and not (Path(where) / "captions.jsonl").is_file():
+    if kind == "files" and not is_there(Path(where) / "captions.jsonl"):
         text = f"there is no '{Path(where) / 'captions.jsonl'}' for '{corpus.name}'"
         yield Mistake((*place, "source"), text)
     for key in ("source", "test_source"):
@@ -160,7 +160,7 @@ def vision_corpus(place: Place, corpus: VisionCorpus) -> Iterator[Mistake]:
 def training(params: Params) -> Iterator[Mistake]:
     """A tokenizer or a tracker that is not there."""
     name = params.jat.tokenizer
-    if name != "train" and not Path(name).is_dir() and not re.fullmatch(REPOSITORY, name):
+    if name != "train" and not is_there(name) and not re.fullmatch(REPOSITORY, name):
         text = f"the tokenizer '{name}' is neither 'train', nor a folder, nor a name on the Hub"
         yield Mistake(("jat", "tokenizer"), text)
     for k, package in enumerate(params.jat.report_to):
@@ -174,7 +174,7 @@ def publication(params: Params) -> Iterator[Mistake]:
     kind, _, target = params.publish.to.partition(":")
     if kind == "hub" and not HUB_TARGET.fullmatch(target):
         yield Mistake(("publish", "to"), f"'{params.publish.to}' is not hub:<owner>/<name>")
-    if kind == "folder" and Path(target).is_file():
+    if kind == "folder" and is_there(target) and Path(target).is_file():
         yield Mistake(("publish", "to"), f"'{target}' is a file, no folder")
 
 
