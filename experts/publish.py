@@ -19,7 +19,7 @@ from experts.train import ExpertJob
 from pipeline.errors import UserError
 from pipeline.fanout import fan_out
 from pipeline.params import Params
-from pipeline.paths import ARTIFACTS
+from pipeline.paths import ARTIFACTS, expanded
 from pipeline.stage import log, replaced_folder, run_stage
 from pipeline.tasks import get_task
 
@@ -110,7 +110,7 @@ def publications(params: Params, to: str, id: str | None) -> list[Publication]:
         raise UserError(
             f"--to '{to}' is not folder:<path> or hub:<owner> (each expert is a repository there)"
         )
-    root = (Path(target).expanduser() if kind == "folder" else FOLDER / target).resolve()
+    root = (expanded(target) if kind == "folder" else FOLDER / target).resolve()
     owner = target if kind == "hub" else None
     found = [Publication(job, root / job.task, owner) for job in trained_experts(params, id)]
     for publication in found:
