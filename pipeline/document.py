@@ -11,7 +11,7 @@ from typing import Any
 
 import yaml
 
-from pipeline.errors import UserError, shown
+from pipeline.errors import UserError, shortened, shown
 
 MAX_BYTES = 2**18
 """The largest file: a profile has some kilobytes."""
@@ -21,6 +21,8 @@ VALUES = 50_000
 """How many values a file may have once its aliases are written out."""
 DIGITS = 100
 """The longest number."""
+MESSAGE = 300
+"""The most characters of what is wrong in a line."""
 UNPRINTABLE = re.compile(r"[\x00-\x08\x0b-\x1f\x7f-\x9f\ud800-\udfff]")
 """What no text of a profile needs: it would command a terminal, or end a path."""
 
@@ -48,7 +50,8 @@ class Document:
 
     def tell(self, mistake: Mistake) -> str:
         """The line that a person reads: file, line and what is wrong."""
-        return str(UserError(f"{self.path}:{self.line(mistake.place)}: {mistake.message}"))
+        place = f"{self.path}:{self.line(mistake.place)}"
+        return str(UserError(f"{place}: {shortened(mistake.message, MESSAGE)}"))
 
     def line(self, place: Place) -> int:
         """The line of a value's key, or of the nearest group that is there."""

@@ -5,8 +5,8 @@ import logging
 from collections.abc import Iterable, Mapping
 from typing import Any
 
-LINE = 400
-"""The most characters of an error; what is longer loses its middle."""
+LINE = 1000
+"""The most characters of an error, which may tell of several tasks; a longer one loses its middle."""
 VALUE = 80
 """The most characters of a value that an error shows."""
 

@@ -114,6 +114,7 @@ def test_the_published_scale_has_every_task() -> None:
         ("atari.tasks", "atari-pong", "'atari.tasks': must be a list (it is 'atari-pong')"),
         ("atari.expert.task_steps", {"atari-pongg": 3}, "which is no task of 'atari' (did you"),
         ("atari.expert.recipe", {"gama": 0.9}, "no Sample Factory setting (did you mean 'gamma'?)"),
+        ("jat.model", {"hiden_size": 3}, "is no field of JatConfig (did you mean 'hidden_size'?)"),
         ("jat.model", {"hidden_size": "64"}, "'jat.model.hidden_size' must be a whole number"),
     ],
 )
