@@ -6,7 +6,7 @@ from collections.abc import Iterable, Mapping
 from typing import Any
 
 LINE = 1000
-"""The most characters of an error, which may tell of several tasks; a longer one loses its middle."""
+"""The most characters of an error, which may tell of several tasks; else it loses its middle."""
 VALUE = 80
 """The most characters of a value that an error shows."""
 

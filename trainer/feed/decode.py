@@ -41,8 +41,11 @@ def decode_documents(modality: Modality, shards: list[Path], folder: Path) -> No
 
 
 def _tables(shard: Path, columns: list[str]) -> Iterator[pa.Table]:
-    """Row groups with these columns; UserError that names a missing one."""
-    names = open_shard(shard).schema_arrow.names
+    """Row groups with these columns; UserError that names a missing one, or if there are none."""
+    file = open_shard(shard)
+    names = file.schema_arrow.names
+    if not file.metadata.num_rows:
+        raise UserError(f"'{shard}' has no rows: build the dataset again")
     for column in columns:
         if column not in names:
             raise UserError(f"'{shard}' has no column '{column}' (it has {', '.join(names)})")
