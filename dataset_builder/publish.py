@@ -9,6 +9,7 @@ from typing import Any
 
 from pipeline import manifest, paths
 from pipeline.errors import UserError
+from pipeline.files import SplitManifest
 from pipeline.params import Params
 from pipeline.publication import Publication, check_place, check_target, published, upload
 from pipeline.stage import log, run_stage, write_json
@@ -42,7 +43,7 @@ def main(params: Params, arguments: argparse.Namespace) -> None:
 def read_contents(folder: Path) -> dict[str, dict[str, Any]]:
     """Configuration -> its manifest; UserError if the dataset has none."""
     contents = {
-        path.parent.name: manifest.read_manifest(path.parent)
+        path.parent.name: manifest.read_manifest(path.parent, SplitManifest)
         for path in sorted(folder.glob(f"*/{manifest.NAME}"))
     }
     if not contents or not (folder / "README.md").is_file():

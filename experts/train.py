@@ -24,6 +24,7 @@ from experts.random_scores import BaselinePlay, baseline, noop_play, random_play
 from pipeline import closure, engines
 from pipeline.domains import ENVIRONMENTS, PUBLISHED_DOMAINS, get_domain
 from pipeline.fanout import fan_out
+from pipeline.files import ExpertConfig, Fingerprint, GateScore, read_model
 from pipeline.manifest import difference, fingerprint, package_versions, same_but_code
 from pipeline.params import Params
 from pipeline.paths import ARTIFACTS, EXPERTS, METRICS, expert_folder
@@ -32,7 +33,6 @@ from pipeline.shards import sha256
 from pipeline.stage import (
     add_accept_code,
     log,
-    read_json,
     replaced_folder,
     run_stage,
     write_atomic,
@@ -154,8 +154,9 @@ def expert_jobs(params: Params, name: str) -> list[ExpertJob]:
 def make_expert(job: ExpertJob) -> dict[str, Any]:
     """Make and score one expert, unless it is there as it would be made now; its score."""
     path = job.folder / "config.json"
-    known = read_json(path) if path.exists() else {}
+    known = read_model(path, Fingerprint) if path.exists() else {}
     if known and is_made(job, known):
+        known = read_model(path, ExpertConfig)
         told = {"fingerprint": job.fingerprint, "decides": job.decides}
         mode = job.mode or known.get("mode")
         told |= {"mode": mode} if "mode" in known else {}
@@ -201,9 +202,9 @@ def score(job: ExpertJob, folder: Path) -> dict[str, Any]:
         "references": [task.expert_mean, task.human_mean, task.max_score],
         "code": closure.digests(play, judge, load_policy, type(policy)),
     }
-    known = read_json(path) if path.exists() else {}
+    known = read_model(path, Fingerprint) if path.exists() else {}
     if known.get("fingerprint") == fingerprint(decides):
-        return known
+        return read_model(path, GateScore)
     if known:
         reason = difference(known.get("decides"), decides)
         log.info("%s: scored anew, as this changed: %s", job.task, reason)

@@ -11,9 +11,11 @@ import numpy as np
 import pyarrow as pa
 import pyarrow.parquet as pq
 
-from pipeline import frames
+from pipeline import cells, frames
 from pipeline.errors import UserError
 
+UNREADABLE = (pa.ArrowException, OSError, ValueError, TypeError, KeyError, MemoryError)
+"""What pyarrow raises for files that are cut, changed or no Parquet at all."""
 ROW_GROUP_BYTES = 8 * 2**20
 """Uncompressed bytes a row group holds at most (one episode at least): what a reader loads at
 once, and what the Hub's viewer can still show."""
@@ -132,26 +134,53 @@ def _row_groups(tables: Iterable[pa.Table]) -> Iterator[pa.Table]:
 def open_shard(path: str | Path) -> pq.ParquetFile:
     """A Parquet file, memory-mapped; UserError that names it when it is missing or broken."""
     try:
-        return pq.ParquetFile(path, memory_map=True)
+        file = pq.ParquetFile(path, memory_map=True)
+        names = file.schema_arrow.names
     except FileNotFoundError:
         raise UserError(f"'{path}' does not exist: run the stage that makes it") from None
-    except (pa.ArrowInvalid, OSError) as error:
+    except UNREADABLE as error:
         raise UserError(
-            f"'{path}' is truncated or not Parquet ({str(error).splitlines()[0]}): "
+            f"'{path}' is truncated or not Parquet ({first_line(error)}): "
             "delete it and run its stage again"
         ) from None
+    if len(set(names)) < len(names):
+        raise UserError(f"'{path}' has two columns of one name: delete it and run its stage again")
+    return file
 
 
 def read_tables(path: str | Path, columns: list[str] | None = None) -> Iterator[pa.Table]:
     """The row groups of a shard, one table each; UserError that names a broken file."""
     file = open_shard(path)
+    for group in range(file.num_row_groups):
+        yield read_group(file, path, group, columns)
+
+
+def read_group(
+    file: pq.ParquetFile, path: str | Path, group: int, columns: list[str] | None = None
+) -> pa.Table:
+    """One row group of an open shard, whose cells are what the columns' names promise.
+
+    UserError that names the file when it is damaged, or holds something else.
+    """
     try:
-        for group in range(file.num_row_groups):
-            yield file.read_row_group(group, columns=columns)
-    except (pa.ArrowInvalid, OSError) as error:
-        raise UserError(
-            f"'{path}' is damaged ({str(error).splitlines()[0]}): delete it and run its stage again"
-        ) from None
+        table = file.read_row_group(group, columns=columns)
+        table.validate(full=True)
+        problem = next(cells.problems(table), "")
+    except UNREADABLE as error:
+        problem = f"is damaged ({first_line(error)})"
+    else:
+        missing = sorted(set(columns or ()) - set(table.column_names))
+        if missing:
+            there = ", ".join(table.column_names)
+            problem = f"has no column '{missing[0]}' (it has {there})"
+    if problem:
+        raise UserError(f"'{path}' {problem}: delete it and run its stage again")
+    return table
+
+
+def first_line(error: Exception) -> str:
+    """What an error says, cut after its first line."""
+    return next(iter(str(error).strip().splitlines()), type(error).__name__)
 
 
 def read_rows(path: str | Path, columns: list[str] | None = None) -> Iterator[dict[str, Any]]:

@@ -11,13 +11,13 @@ from transformers.trainer_utils import get_last_checkpoint
 
 from pipeline import closure, manifest
 from pipeline.errors import UserError
+from pipeline.files import Key, read_model
 from pipeline.ownership import check_folder
 from pipeline.params import Params
 from pipeline.paths import DATASET, JAT, METRICS
 from pipeline.stage import (
     add_accept_code,
     log,
-    read_json,
     replaced_folder,
     run_stage,
     write_json,
@@ -201,19 +201,19 @@ def domain_facts(dataset: Path, task: str) -> list[float]:
 
 def read_key(path: Path) -> str | None:
     """The run's key in a JSON file, ``None`` without one."""
-    return read_json(path).get("key") if path.exists() else None
+    return read_model(path, Key).get("key") if path.exists() else None
 
 
 def explain(record: Path, facts: dict[str, Any]) -> None:
     """Say why a model that is there is trained anew."""
     if record.exists():
-        reason = manifest.difference(read_json(record).get("decides"), facts)
+        reason = manifest.difference(read_model(record, Key).get("decides"), facts)
         log.info("train: '%s' is trained anew, as this changed: %s", record.parent, reason)
 
 
 def accept(record: Path, facts: dict[str, Any]) -> None:
     """Write down that a model is as these facts would make it, if they differ in code alone."""
-    known = read_json(record) if record.exists() else {}
+    known = read_model(record, Key) if record.exists() else {}
     if known and manifest.same_but_code(known.get("decides"), facts):
         write_json(record, {**known, "key": manifest.fingerprint(facts), "decides": facts})
 
@@ -300,7 +300,7 @@ def publish(
 
 def write_metrics(output: Path) -> None:
     """``metrics/jat.json`` from a trained model's folder: DVC removes it before each run."""
-    record = read_json(output / RECORD)
+    record = read_model(output / RECORD, dict[str, Any])
     hidden = ("key", "decides", "files")
     write_json(METRICS / "jat.json", {name: record[name] for name in record if name not in hidden})
 

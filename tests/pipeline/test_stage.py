@@ -9,7 +9,7 @@ from types import SimpleNamespace
 
 import pytest
 
-from pipeline.errors import UserError, did_you_mean
+from pipeline.errors import LINE, PlainFormatter, UserError, did_you_mean
 from pipeline.stage import (
     exit_with_one_line,
     log,
@@ -130,3 +130,15 @@ def test_progress_yields_everything_and_logs_off_a_terminal(
     with caplog.at_level(logging.INFO, logger="jat"):
         assert list(progress("abcd", "letters")) == list("abcd")
     assert caplog.messages == ["letters: 2 of 4 it", "letters: 4 of 4 it"]
+
+
+def test_a_log_line_cannot_command_the_terminal() -> None:
+    record = logging.LogRecord("jat", logging.INFO, "", 0, "%s\n%s", ("\x1b[31mred", "b"), None)
+    assert PlainFormatter("%(message)s").format(record) == "?[31mred\nb"
+
+
+def test_an_error_is_one_bounded_printable_line() -> None:
+    line = str(UserError(f"a\n b\x1b[2J {'x' * 5000} the remedy"))
+    assert line.startswith("a b?[2J xxx")
+    assert line.endswith("the remedy")
+    assert len(line) == LINE

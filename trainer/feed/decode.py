@@ -41,8 +41,11 @@ def decode_documents(modality: Modality, shards: list[Path], folder: Path) -> No
 
 
 def _tables(shard: Path, columns: list[str]) -> Iterator[pa.Table]:
-    """Row groups with these columns; UserError that names a missing one."""
-    names = open_shard(shard).schema_arrow.names
+    """Row groups with these columns; UserError that names a missing one, or if there are none."""
+    file = open_shard(shard)
+    names = file.schema_arrow.names
+    if not file.metadata.num_rows:
+        raise UserError(f"'{shard}' has no rows: build the dataset again")
     for column in columns:
         if column not in names:
             raise UserError(f"'{shard}' has no column '{column}' (it has {', '.join(names)})")
@@ -87,7 +90,7 @@ def decode_episodes(modality: Modality, shards: list[Path], folder: Path) -> lis
             write("actions", finite(shard, action, _actions(table.column(action))), steps)
             if screens is not None:
                 for cell in table.column(observation):
-                    screens.write(_screens(cell))
+                    screens.write(_screens(shard, cell))
                 continue
             observed = _observations(table.column(observation))
             write("observations", finite(shard, observation, observed), steps)
@@ -166,7 +169,7 @@ def _actions(column: Any) -> np.ndarray:
     return _flat(column).astype(np.int64, copy=False)
 
 
-def _screens(cell: Any) -> np.ndarray:
+def _screens(shard: Path, cell: Any) -> np.ndarray:
     """One episode's frames after the three older ones of its first stack, uint8 (T + 3, 84, 84).
 
     The cell has single frames as bytes, or, as JAT published them, stacks of four as the channels
@@ -178,6 +181,9 @@ def _screens(cell: Any) -> np.ndarray:
         return np.concatenate([np.repeat(newest[:1], OLDER_FRAMES, axis=0), newest])
     from PIL import Image
 
-    stacks = [np.asarray(Image.open(io.BytesIO(row["bytes"]))) for row in rows.to_pylist()]
-    older = np.moveaxis(stacks[0], -1, 0)[:-1]
-    return np.concatenate([older, np.stack([stack[..., -1] for stack in stacks])])
+    try:
+        stacks = [np.asarray(Image.open(io.BytesIO(row["bytes"]))) for row in rows.to_pylist()]
+        older = np.moveaxis(stacks[0], -1, 0)[:-1]
+        return np.concatenate([older, np.stack([stack[..., -1] for stack in stacks])])
+    except (OSError, SyntaxError, ValueError, Image.DecompressionBombError) as error:
+        raise UserError(f"'{shard}' has a picture that is none ({error})") from None
