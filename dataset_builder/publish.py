@@ -145,4 +145,6 @@ def to_hub(folder: Path, repository: str) -> dict[str, Any]:
 
 
 if __name__ == "__main__":
-    run_stage(main, "Publish the dataset to a folder or to the Hub.")
+    run_stage(
+        main, "Publish the dataset to a folder or to the Hub.", output=lambda arguments: RECORD
+    )

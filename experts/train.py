@@ -8,7 +8,7 @@ import shutil
 import threading
 from argparse import ArgumentParser, Namespace
 from collections.abc import Iterator
-from contextlib import contextmanager
+from contextlib import contextmanager, suppress
 from dataclasses import dataclass
 from importlib.metadata import version
 from pathlib import Path
@@ -131,7 +131,7 @@ def make_expert(job: ExpertJob) -> dict[str, Any]:
             config |= {"source": job.source, "fingerprint": job.fingerprint}
             write_json(folder / "config.json", config)
             score(job, folder)
-        shutil.rmtree(job.training, ignore_errors=True)
+    shutil.rmtree(job.training, ignore_errors=True)
     config = read_json(path)
     if job.mode and config.get("mode", job.mode) != job.mode:
         write_json(path, {**config, "mode": job.mode})
@@ -216,8 +216,9 @@ def followed(jobs: list[ExpertJob], every: float = 15) -> Iterator[None]:
     def look() -> None:
         while not over.wait(every):
             for job in jobs:
-                path = job.state / "curve.csv"
-                rows = read_curve(path) if path.exists() else []
+                rows = []
+                with suppress(FileNotFoundError):  # not begun, or over
+                    rows = read_curve(job.state / "curve.csv")
                 if rows and seen.get(job.task) != rows[-1]:
                     seen[job.task] = rows[-1]
                     steps, seconds, mean = rows[-1]
@@ -285,4 +286,9 @@ def add_arguments(parser: ArgumentParser) -> None:
 
 
 if __name__ == "__main__":
-    run_stage(main, "Make and score the experts of one domain.", add_arguments)
+    run_stage(
+        main,
+        "Make and score the experts of one domain.",
+        add_arguments,
+        output=lambda arguments: EXPERTS / arguments.domain,
+    )

@@ -15,7 +15,6 @@ meet in one shard; near-duplicates across shards stay. With `shards: 1` all dupl
 import argparse
 import hashlib
 import json
-import os
 import shutil
 from collections.abc import Iterable, Iterator
 from contextlib import ExitStack
@@ -33,15 +32,18 @@ from dataset_builder.text.sources import open_source, source_fingerprint
 from pipeline import seeds
 from pipeline.errors import UserError, did_you_mean
 from pipeline.fanout import fan_out
+from pipeline.locks import locked
+from pipeline.outputs import parts_folder, put, remove_parts, write_json
 from pipeline.params import Params
 from pipeline.paths import CORPORA, METRICS
 from pipeline.schema import arrow_schema
 from pipeline.settings import TextCorpus
 from pipeline.shards import write_shard
-from pipeline.stage import log, progress, read_json, run_stage, write_json
+from pipeline.stage import log, progress, read_json, run_stage
 from pipeline.types import Modality
 
 BATCH = 256  # documents in one unit of work; a fixed number, so that workers change nothing
+STATE = "state"  # below the folder of a corpus in the making: what its finished steps have left
 SCHEMA = arrow_schema(Modality("text"))
 RAW_SCHEMA = pa.schema(
     {"id": pa.string(), "text": pa.string(), "meta": pa.map_(pa.string(), pa.string())}
@@ -69,15 +71,27 @@ def build_text(
     """
     folder = Path(output_dir) / settings.name
     fingerprint = _fingerprint(settings, seed)
-    if report := _finished(folder, fingerprint):
-        log.info("%s: unchanged, nothing to do", folder)
+    with locked(folder):
+        if report := _finished(folder, fingerprint):
+            log.info("%s: unchanged, nothing to do", folder)
+            remove_parts(folder)
+            return report
+        work = parts_folder(folder, fingerprint)
+        if not (report := _finished(work, fingerprint)):
+            report = _build(settings, seed, fingerprint, work, workers)
+        shutil.rmtree(work / STATE, ignore_errors=True)
+        put(work, folder)
         return report
-    work = folder.with_name(f".{settings.name}.part")
-    state = work / "state"
-    if not (state / fingerprint).exists():
+
+
+def _build(
+    settings: TextCorpus, seed: int, fingerprint: str, work: Path, workers: int
+) -> dict[str, Any]:
+    """Build the corpus in `work`, from where a stopped run has left it, and return its report."""
+    state = work / STATE
+    if not state.exists():
         shutil.rmtree(work, ignore_errors=True)
         state.mkdir(parents=True)
-        (state / fingerprint).touch()
     if not (state / "dealt.json").exists():
         documents = open_source(
             settings.source, limit=settings.limit, text_column=settings.text_column
@@ -92,10 +106,6 @@ def build_text(
         )
     report |= {"fingerprint": fingerprint, "settings": settings.model_dump(), "seed": seed}
     write_json(work / "report.json", report)
-    # The marker first: whoever finds it may rely on the rest.
-    (state / fingerprint).unlink()
-    shutil.rmtree(state)
-    _put(work, folder)
     return report
 
 
@@ -121,16 +131,6 @@ def _finished(folder: Path, fingerprint: str) -> dict[str, Any] | None:
     except (OSError, ValueError, KeyError, TypeError, AttributeError):
         return None
     return report if whole else None
-
-
-def _put(work: Path, folder: Path) -> None:
-    """Move the finished folder into place; an older one goes first."""
-    old = folder.with_name(f".{folder.name}.old")
-    shutil.rmtree(old, ignore_errors=True)
-    if folder.exists():
-        os.rename(folder, old)
-    os.rename(work, folder)
-    shutil.rmtree(old, ignore_errors=True)
 
 
 # ---------------------------------------------------------------- the steps
@@ -170,7 +170,7 @@ def _build_shard(
     settings: TextCorpus, seed: int, work: Path, shard: int, workers: int
 ) -> dict[str, Any]:
     """Write one train and one test file, unless that is done, and return the shard's report."""
-    done = work / "state" / f"report-{shard:05d}.json"
+    done = work / STATE / f"report-{shard:05d}.json"
     if done.exists():
         return read_json(done)
     rules = Rules(
@@ -180,7 +180,7 @@ def _build_shard(
         lid_model=settings.lid_model,
         kenlm_model=settings.kenlm_model,
     )
-    raw = _raw(work / "state", shard)
+    raw = _raw(work / STATE, shard)
     groups = pq.ParquetFile(raw).num_row_groups
     filtered = fan_out(
         filter_batch,
@@ -259,4 +259,9 @@ def _counts(report: dict[str, Any]) -> dict[str, Any]:
 
 
 if __name__ == "__main__":
-    run_stage(main, "Build the text corpora of the parameter file.", _add_arguments)
+    run_stage(
+        main,
+        "Build the text corpora of the parameter file.",
+        _add_arguments,
+        output=lambda arguments: arguments.output,
+    )

@@ -14,7 +14,6 @@ import functools
 import hashlib
 import io
 import json
-import shutil
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass
 from pathlib import Path
@@ -29,10 +28,18 @@ from dataset_builder.vision.shards import SplitWriter
 from dataset_builder.vision.sources import Example, Source, open_source
 from pipeline.errors import UserError, did_you_mean
 from pipeline.fanout import fan_out
+from pipeline.locks import locked
+from pipeline.outputs import (
+    parts_folder,
+    remove_parts,
+    replaced_folder,
+    write_atomic,
+    write_json,
+)
 from pipeline.params import Params
 from pipeline.paths import CORPORA, METRICS
 from pipeline.settings import VisionCorpus
-from pipeline.stage import log, replaced_folder, run_stage, write_atomic, write_json
+from pipeline.stage import log, run_stage
 
 FORMAT = 1  # raise it when the same settings give other files
 SAMPLES = 12
@@ -65,18 +72,25 @@ def build_vision(
     folder = Path(output_dir) / corpus.name
     source = open_source(corpus, seed)
     fingerprint = _fingerprint(source)
-    if report := _finished(folder, fingerprint):
-        log.info("%s: unchanged, nothing to do", folder)
-        return report
-    parts = folder.with_name(f".{folder.name}.parts-{fingerprint[:16]}")
+    with locked(folder):
+        if report := _finished(folder, fingerprint):
+            log.info("%s: unchanged, nothing to do", folder)
+        else:
+            report = _build(source, fingerprint, folder, workers)
+        remove_parts(folder)
+    return report
+
+
+def _build(source: Source, fingerprint: str, folder: Path, workers: int) -> dict[str, Any]:
+    """Build a corpus, and return its report."""
+    corpus, seed = source.corpus, source.seed
+    parts = parts_folder(folder, fingerprint)
     with replaced_folder(folder) as staging:
         report = {"fingerprint": fingerprint, "settings": corpus.model_dump(), "seed": seed}
         report["test"], seen = _build_split(source, "test", parts, staging, workers)
         report["train"], _ = _build_split(source, "train", parts, staging, workers, seen)
         write_atomic(staging / "samples.png", _samples(staging, report["train"]["files"]))
         write_json(staging / "report.json", report)
-    for stale in folder.parent.glob(f".{folder.name}.parts-*"):
-        shutil.rmtree(stale)
     return report
 
 
@@ -220,4 +234,4 @@ def _counts(split: dict[str, Any]) -> dict[str, Any]:
 
 
 if __name__ == "__main__":
-    run_stage(main, __doc__ or "", _add_arguments)
+    run_stage(main, __doc__ or "", _add_arguments, output=lambda arguments: arguments.output)

@@ -6,11 +6,11 @@ from collections.abc import Callable, Iterator
 from pathlib import Path
 
 import pytest
-import ray
 
 from pipeline import domains, tasks
 from pipeline.errors import UserError
-from pipeline.fanout import attempt_all, fan_out, start_ray
+from pipeline.fanout import attempt_all, fan_out
+from pipeline.ray_cluster import running_ray
 from pipeline.stage import log
 from pipeline.types import Modality, Task
 
@@ -69,9 +69,8 @@ def dies_always() -> Callable[[int], int]:
 @pytest.fixture(scope="module")
 def cluster() -> Iterator[None]:
     """One Ray for all tests of this file: it takes seconds to start."""
-    start_ray(2)
-    yield
-    ray.shutdown()
+    with running_ray(2):
+        yield
 
 
 def lookup() -> Callable[[str], str]:
