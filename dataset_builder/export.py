@@ -108,15 +108,12 @@ def export(
         if name not in contents:
             raise UserError(f"'{folder}' has no '{name}'{did_you_mean(name, contents)}")
     _check_target(folder.resolve(), target.resolve())
-    try:
-        with replaced_folder(target) as temporary:
-            written = {
-                name: _write_config(folder / name, contents[name], temporary / name, episodes)
-                for name in sorted(set(configs or contents))
-            }
-            write_atomic(temporary / "README.md", _readme(written))
-    except OSError as error:
-        raise UserError(f"cannot write to '{target}' ({error})") from None
+    with replaced_folder(target) as temporary:
+        written = {
+            name: _write_config(folder / name, contents[name], temporary / name, episodes)
+            for name in sorted(set(configs or contents))
+        }
+        write_atomic(temporary / "README.md", _readme(written))
 
 
 def _write_config(

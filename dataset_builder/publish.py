@@ -76,14 +76,11 @@ def to_folder(folder: Path, target: Path) -> dict[str, Any]:
             f"'{target}' holds something other than a published dataset: "
             "empty it, or name another folder in 'publish.to'"
         )
-    try:
-        with replaced_folder(target) as temporary:
-            for file in dataset_files(folder):
-                (temporary / file).parent.mkdir(exist_ok=True)
-                _link(folder / file, temporary / file)
-            stop_at(file_problems(temporary, read_contents(temporary)), "is the disk full?")
-    except OSError as error:
-        raise UserError(f"cannot write to '{target}' ({error}): check 'publish.to'") from None
+    with replaced_folder(target) as temporary:
+        for file in dataset_files(folder):
+            (temporary / file).parent.mkdir(exist_ok=True)
+            _link(folder / file, temporary / file)
+        stop_at(file_problems(temporary, read_contents(temporary)), "is the disk full?")
     return {"files": len(list(dataset_files(target)))}
 
 

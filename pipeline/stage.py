@@ -68,6 +68,10 @@ def exit_with_one_line(run: Callable[[], None]) -> None:
         _end(2, f"error: {error}")
     except KeyboardInterrupt:
         _end(program.INTERRUPTED, program.STOPPED)
+    except SystemExit as end:
+        if isinstance(end.__context__, BrokenPipeError):  # rich's answer to a closed pipe
+            _end(2, f"error: {_of_standard_output(end.__context__)}")
+        raise
     except Exception as error:
         line = one_line(error)
         if line is None:
@@ -82,8 +86,12 @@ def _standard_output() -> str | None:
         return None
     except OSError as error:
         os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
-        reason = os.strerror(error.errno or 0)
-        return f"standard output: {reason}: let its reader take it all, or write it to a file"
+        return _of_standard_output(error)
+
+
+def _of_standard_output(error: OSError) -> str:
+    reason = os.strerror(error.errno or 0)
+    return f"standard output: {reason}: let its reader take all of it, or write it to a file"
 
 
 def _end(code: int, line: str) -> None:

@@ -251,14 +251,11 @@ def print_table(results: Results) -> None:
         for task in tasks:
             table.add_row(*table_cells(task), end_section=task is tasks[-1])
     console = Console(width=None if sys.stdout.isatty() else 120)
-    with console.capture() as printed:  # rich itself would end the process at a closed pipe
-        console.print(table)
-        for row in aggregate_bars(results):
-            line = f"{row['label']:12} IQM {row['number']:>5}   {row['text']}"
-            console.print(line, highlight=False)
-        for line in results.missing:
-            console.print(f"[yellow]{line}[/]", highlight=False)
-    print(printed.get(), end="")
+    console.print(table)
+    for row in aggregate_bars(results):
+        console.print(f"{row['label']:12} IQM {row['number']:>5}   {row['text']}", highlight=False)
+    for line in results.missing:
+        console.print(f"[yellow]{line}[/]", highlight=False)
 
 
 def table_cells(task: TaskResult) -> list[str]:

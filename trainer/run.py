@@ -3,6 +3,7 @@
 import argparse
 import hashlib
 import json
+import os
 import shutil
 from pathlib import Path
 
@@ -13,6 +14,7 @@ from pipeline.errors import UserError
 from pipeline.params import Params
 from pipeline.paths import DATASET, JAT, METRICS
 from pipeline.stage import log, read_json, replaced_folder, run_stage, write_json
+from pipeline.system_errors import naming
 from pipeline.tasks import all_tasks
 from trainer.evaluation.jat_policy import model_checksum
 from trainer.feed.data import fingerprint
@@ -85,16 +87,18 @@ def train(
         key = run_key(params, tasks, folder, base)
         if read_key(output / RECORD) == key:
             log.info("train: '%s' is trained already with these settings and data", output)
+            if options.process_index == 0:
+                remove_checkpoints(work)
             return options.process_index == 0
         parts = prepare(params.jat, params.seed, folder, tasks, base)
         start_work(work, key)
         checkpoint = last_checkpoint(work)
     trainer = make_trainer(params, parts, options, work)
-    trainer.train(resume_from_checkpoint=checkpoint)
+    with naming(work):
+        trainer.train(resume_from_checkpoint=checkpoint)
     if trainer.is_world_process_zero():
         publish(trainer, parts, work, output, key)
-        for checkpoint in work.glob("checkpoint-*"):
-            shutil.rmtree(checkpoint)
+        remove_checkpoints(work)
     trainer.accelerator.wait_for_everyone()
     return trainer.is_world_process_zero()
 
@@ -137,6 +141,12 @@ def start_work(work: Path, key: str) -> None:
     if read_key(work / "key.json") != key:
         shutil.rmtree(work, ignore_errors=True)
         write_json(work / "key.json", {"key": key})
+
+
+def remove_checkpoints(work: Path) -> None:
+    """Remove the checkpoints of a run that is over."""
+    for checkpoint in work.glob("checkpoint-*"):
+        shutil.rmtree(checkpoint)
 
 
 def last_checkpoint(work: Path) -> str | None:
@@ -216,4 +226,10 @@ def write_metrics(output: Path) -> None:
 
 
 if __name__ == "__main__":
-    run_stage(main, "Train JAT on a dataset.", add_arguments)
+    run_stage(
+        main,
+        "Train JAT on a dataset.",
+        add_arguments,
+        # Of the processes of `accelerate launch` the first one writes.
+        output=lambda arguments: arguments.output if os.environ.get("RANK", "0") == "0" else None,
+    )
