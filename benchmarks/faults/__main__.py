@@ -3,8 +3,8 @@
     python -m benchmarks.faults                       # all faults of all stages
     python -m benchmarks.faults --stages build_text --faults kill
 
-``kill``: SIGKILL before and after each rename. ``limit``: no file may exceed some bytes. ``full``:
-a file system of 60 MB is full (skipped where none can be mounted). ``twice``: two runs at once.
+``kill``: SIGKILL before and after each rename. ``limit``: the largest file is cut off. ``full``: a
+file system of 60 MB fills (skipped where none can be mounted). ``twice``: two runs at once.
 After each the stage is run again: the bytes must be those of an uninterrupted run, with nothing
 left beside them. Prints what is wrong; the exit code is 1 if anything is.
 """
@@ -21,10 +21,10 @@ from pathlib import Path
 from benchmarks.faults import checks
 from benchmarks.faults.project import STAGES, Chain, Runner, Stage, small_file_system
 
-LIMITS = (0, 1000, 20_000)
-"""Bytes that no file may exceed: nothing at all, small files only, all but the largest."""
-FREE = (0, 12_288, 200_000)
-"""Bytes that are left on a full file system."""
+SHARES = (0, 0.3, 0.6, 0.9)
+"""Of what a stage writes, how much there is room for."""
+LIMIT = 0.7
+"""Of its largest file, how much may be written."""
 FAULTS = ("kill", "limit", "full", "twice")
 Check = Callable[..., list[str]]
 
@@ -40,10 +40,8 @@ def moments(chain: Chain, stage: Stage, faults: list[str]) -> list[tuple[str, Ch
             )
             for k, after in kills
         ],
-        "limit": [
-            (f"no file beyond {n} bytes", partial(checks.limited, limit=n)) for n in LIMITS
-        ],
-        "full": [(f"{n} bytes left", partial(checks.full, free=n)) for n in FREE],
+        "limit": [(f"files cut off at {LIMIT:.0%}", partial(checks.limited, share=LIMIT))],
+        "full": [(f"room for {s:.0%}", partial(checks.full, share=s)) for s in SHARES],
         "twice": [("twice at once", checks.twice)],
     }
     return [moment for fault in faults for moment in found[fault]]

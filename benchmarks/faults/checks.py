@@ -6,6 +6,8 @@ from pathlib import Path
 
 from benchmarks.faults.project import Chain, Run, Stage, leftovers, wait_for_end
 
+PAGE = 4096
+"""What a file takes is a multiple of this."""
 TEMPORARY = (".tmp", ".part", ".old")
 
 
@@ -23,13 +25,14 @@ def killed(chain: Chain, stage: Stage, number: int, after: bool) -> list[str]:
     return problems + _again(chain, stage)
 
 
-def full(chain: Chain, stage: Stage, free: int) -> list[str]:
-    """A stage on a file system with ``free`` bytes left, and run again with room.
+def full(chain: Chain, stage: Stage, share: float) -> list[str]:
+    """A stage with space left for a ``share`` of what it writes, and run again with room.
 
     The project must lie on a file system of its own.
     """
     chain.before(stage)
     work = chain.runner.work
+    free = round(share * sum(-(-size // PAGE) * PAGE for size in chain.written(stage)))
     ballast = work.parent / "ballast"
     room = os.statvfs(work).f_bavail * os.statvfs(work).f_frsize
     with ballast.open("wb") as file:
@@ -40,10 +43,10 @@ def full(chain: Chain, stage: Stage, free: int) -> list[str]:
     return problems + _again(chain, stage)
 
 
-def limited(chain: Chain, stage: Stage, limit: int) -> list[str]:
-    """A stage none of whose files may exceed ``limit`` bytes, and run again without that."""
+def limited(chain: Chain, stage: Stage, share: float) -> list[str]:
+    """A stage none of whose files may exceed a ``share`` of the largest; and run again without."""
     chain.before(stage)
-    run = chain.runner.run(stage, limit=limit)
+    run = chain.runner.run(stage, limit=round(share * max(chain.written(stage))))
     return _refused(run, chain.runner.work) + _again(chain, stage)
 
 

@@ -9,6 +9,8 @@ Reads jobs from standard input, a JSON object a line, and answers each with a li
 ``cwd`` gets its name (from 1). ``limit`` is the size in bytes beyond which no file can be written.
 """
 
+import contextlib
+import fcntl
 import importlib
 import json
 import os
@@ -57,13 +59,39 @@ class Renames:
         return counted
 
 
-def run(job: dict[str, Any]) -> None:
+def start(job: dict[str, Any], logs: dict[int, tuple[int, str]]) -> int:
+    """Fork the run that a job describes; its process, whose log ``finish`` writes.
+
+    The log is a pipe meanwhile, which takes a megabyte, whatever the limit of files is.
+    """
+    reading, writing = os.pipe()
+    fcntl.fcntl(writing, fcntl.F_SETPIPE_SZ, 2**20)
+    process = os.fork()
+    if not process:
+        run(job, writing)
+    os.close(writing)
+    logs[process] = reading, job["log"]
+    return process
+
+
+def finish(process: int, logs: dict[int, tuple[int, str]]) -> int:
+    """Wait for the end of a run and write its log; its exit code."""
+    code = os.waitstatus_to_exitcode(os.waitpid(process, 0)[1])
+    reading, path = logs.pop(process)
+    os.set_blocking(reading, False)  # those who outlive the run may hold the other end
+    with open(path, "wb") as file, contextlib.suppress(BlockingIOError):
+        while data := os.read(reading, 2**16):
+            file.write(data)
+    os.close(reading)
+    return code
+
+
+def run(job: dict[str, Any], log: int) -> None:
     """Be the run that a job describes; never returns."""
     code = 1
     try:
         os.setsid()
         os.chdir(job["cwd"])
-        log = os.open(job["log"], os.O_WRONLY | os.O_CREAT | os.O_TRUNC)
         for stream in (1, 2):
             os.dup2(log, stream)
         os.dup2(os.open(os.devnull, os.O_RDONLY), 0)
@@ -95,12 +123,10 @@ def main() -> None:
         importlib.import_module(module)
     answers = os.fdopen(os.dup(1), "w")
     os.dup2(2, 1)
+    logs: dict[int, tuple[int, str]] = {}
     for line in sys.stdin:
         job = json.loads(line)
-        if "start" in job:
-            answer = os.fork() or run(job["start"])
-        else:
-            answer = os.waitstatus_to_exitcode(os.waitpid(job["wait"], 0)[1])
+        answer = start(job["start"], logs) if "start" in job else finish(job["wait"], logs)
         print(answer, file=answers, flush=True)
 
 

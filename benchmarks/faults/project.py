@@ -200,6 +200,12 @@ class Chain:
         snapshot = self.snapshots / str(STAGES.index(stage))
         shutil.copytree(snapshot, self.runner.work, dirs_exist_ok=True)
 
+    def written(self, stage: Stage) -> list[int]:
+        """The sizes of the outputs that a stage makes or changes."""
+        number = STAGES.index(stage)
+        before, after = (files(self.snapshots / str(k)) for k in (number, number + 1))
+        return [len(data) for name, data in after.items() if before.get(name) != data]
+
     def differences(self, stage: Stage) -> list[str]:
         """What is not as the uninterrupted run has left it, and what should not be there."""
         whole = files(self.snapshots / str(STAGES.index(stage) + 1), stage.volatile)
