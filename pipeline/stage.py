@@ -1,6 +1,7 @@
 """What every stage shares: the command line, one-line errors, logging and progress."""
 
 import argparse
+import errno
 import json
 import logging
 import os
@@ -21,6 +22,9 @@ __all__ = ["exit_with_one_line", "log", "progress", "read_json", "replaced_folde
            "start_logging", "write_atomic", "write_json"]  # fmt: skip
 
 log = logging.getLogger("jat")
+
+OF_WRITING = (errno.EPIPE, errno.ENOSPC, errno.EDQUOT, errno.EFBIG, errno.EIO)
+"""The errors of writing to what is open already."""
 
 
 def run_stage(
@@ -69,29 +73,25 @@ def exit_with_one_line(run: Callable[[], None]) -> None:
     except KeyboardInterrupt:
         _end(program.INTERRUPTED, program.STOPPED)
     except SystemExit as end:
-        if isinstance(end.__context__, BrokenPipeError):  # rich's answer to a closed pipe
-            _end(2, f"error: {_of_standard_output(end.__context__)}")
-        raise
+        if not isinstance(end.__context__, BrokenPipeError):  # rich's answer to a closed pipe
+            raise
+        _end(2, f"error: {_line(end.__context__)}")
     except Exception as error:
-        line = one_line(error)
+        line = _line(error)
         if line is None:
             raise
-        _end(2, f"error: {_standard_output() or line}")
+        _end(2, f"error: {line}")
 
 
-def _standard_output() -> str | None:
-    """The line for a standard output that cannot be written; nothing is written there any more."""
-    try:
-        sys.stdout.flush()
-        return None
-    except OSError as error:
-        os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
-        return _of_standard_output(error)
-
-
-def _of_standard_output(error: OSError) -> str:
-    reason = os.strerror(error.errno or 0)
-    return f"standard output: {reason}: let its reader take all of it, or write it to a file"
+def _line(error: BaseException) -> str | None:
+    """As ``one_line``; every writer of files names its file, so that an error of writing without a
+    name is standard output's, to which nothing is written any more.
+    """
+    if isinstance(error, OSError) and error.filename is None and error.errno in OF_WRITING:
+        os.dup2(os.open(os.devnull, os.O_WRONLY), 1)
+        reason = os.strerror(error.errno)
+        return f"standard output: {reason}: let its reader take all of it, or write it to a file"
+    return one_line(error)
 
 
 def _end(code: int, line: str) -> None:

@@ -66,7 +66,7 @@ def main() -> int:
             options.faults = [name for name in options.faults if name != "full"]
         (place / "work").mkdir(parents=True)
         runner = stack.enter_context(Runner(place / "work", base / "logs"))
-        chain = Chain(runner, base / "snapshots")
+        chain = Chain(runner, base / "snapshots", small="full" in options.faults)
         chain.make()
         for stage in STAGES:
             if stage.name not in options.stages:

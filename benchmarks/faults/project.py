@@ -30,6 +30,8 @@ class Stage:
     arguments: tuple[str, ...] = ()
     volatile: tuple[str, ...] = ()
     """Globs of its outputs whose bytes tell the time."""
+    linked: tuple[str, ...] = ()
+    """Globs of its outputs that are hard links, and so take no space."""
     kills: tuple[int, ...] = field(default=(1, -1))
     """Renames at which the fast checks kill it: the first and the last."""
 
@@ -43,7 +45,7 @@ STAGES = (
         "experts.train",
         ("--domain", "environments"),
         ("**/tensorboard/*", "**/curve*.csv", "metrics/curves_*/*", "**/curves_*/*"),
-        (1, 2, -1),
+        kills=(1, 2, -1),
     ),
     Stage("collect_mujoco", "dataset_builder.collect", ("--domain", "mujoco")),
     Stage("collect_babyai", "dataset_builder.collect", ("--domain", "babyai")),
@@ -52,7 +54,9 @@ STAGES = (
     Stage("build_text", "dataset_builder.text.build"),
     Stage("build_vision", "dataset_builder.vision.build"),
     Stage("build_dataset", "dataset_builder.build"),
-    Stage("publish", "dataset_builder.publish"),
+    Stage(
+        "publish", "dataset_builder.publish", linked=("artifacts/published/dataset/*/*.parquet",)
+    ),
     Stage("train_jat", "trainer.run", (), ("**/runs/**",)),
     Stage("evaluate_jat", "trainer.evaluate"),
     Stage("report", "trainer.report"),
@@ -180,6 +184,8 @@ class Chain:
 
     runner: Runner
     snapshots: Path
+    small: bool = False
+    """Whether it lies on a small file system of its own."""
     renames: dict[str, int] = field(default_factory=dict)
 
     def make(self, stages: Sequence[Stage] = STAGES) -> None:
@@ -203,7 +209,7 @@ class Chain:
     def written(self, stage: Stage) -> list[int]:
         """The sizes of the outputs that a stage makes or changes."""
         number = STAGES.index(stage)
-        before, after = (files(self.snapshots / str(k)) for k in (number, number + 1))
+        before, after = (files(self.snapshots / str(k), stage.linked) for k in (number, number + 1))
         return [len(data) for name, data in after.items() if before.get(name) != data]
 
     def differences(self, stage: Stage) -> list[str]:
