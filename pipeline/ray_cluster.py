@@ -8,12 +8,14 @@ import logging
 import os
 import shutil
 import socket
-import time
+import subprocess
+import sys
 from collections.abc import Iterator
 from contextlib import ExitStack, contextmanager
 from pathlib import Path
 from typing import Any
 
+from pipeline import ray_guard
 from pipeline.errors import UserError
 from pipeline.locks import free_lock, locked
 from pipeline.stage import log
@@ -26,6 +28,10 @@ SESSIONS = Path("/tmp")
 """Where Ray keeps its files while it runs; a longer path than this, such as TMPDIR may be, leaves
 no room for its sockets' names, which may have 107 bytes."""
 PREFIX = f"jat-ray-{os.getuid()}-"
+MARK = "JAT_RAY_SESSION"
+"""The environment variable by which Ray's processes are known."""
+PREFACE = b"PRI * HTTP/2.0\r\n\r\nSM\r\n\r\n" + bytes([0, 0, 0, 4, 0, 0, 0, 0, 0])
+"""How a client of gRPC begins (RFC 9113, section 3.4); the server's answer is of type 4, too."""
 
 
 @contextmanager
@@ -70,10 +76,15 @@ def _join(address: str, settings: dict[str, Any]) -> None:
 
 
 def _check_answers(address: str) -> None:
-    """OSError unless something answers at ``host:port``; Ray itself tries for a minute."""
+    """OSError unless a server of gRPC answers at ``host:port``; Ray itself tries for a minute."""
     host, _, port = address.rpartition("://")[2].rpartition(":")
-    if host and port.isdigit():
-        socket.create_connection((host, int(port)), timeout=CONNECT_SECONDS).close()
+    if not host or not port.isdigit():
+        return
+    with socket.create_connection((host, int(port)), timeout=CONNECT_SECONDS) as connection:
+        if os.environ.get("RAY_USE_TLS", "0") == "0":
+            connection.sendall(PREFACE)
+            if connection.recv(9)[3:4] != b"\4":
+                raise ConnectionError("what answers there is not Ray")
 
 
 def _start(workers: int, folder: Path, settings: dict[str, Any]) -> None:
@@ -111,27 +122,24 @@ def _start(workers: int, folder: Path, settings: dict[str, Any]) -> None:
 
 @contextmanager
 def session_folder() -> Iterator[Path]:
-    """A folder for Ray's files, which is removed; so are those of runs that died."""
+    """A folder for Ray's files. When the block ends, or this process dies in whatever way, it is
+    removed, and what still runs of Ray is killed.
+    """
     for left in SESSIONS.glob(f"{PREFIX}*"):
         with free_lock(left) as free:
             if free:
                 shutil.rmtree(left, ignore_errors=True)
     folder = SESSIONS / f"{PREFIX}{os.getpid()}"
+    command = [sys.executable, "-P", "-S", "-E", ray_guard.__file__, MARK, str(folder)]
     with locked(folder):
         folder.mkdir(mode=0o700, exist_ok=True)
+        os.environ[MARK] = str(folder)  # all that Ray starts inherits it
+        guard = subprocess.Popen(command, stdin=subprocess.PIPE, start_new_session=True)
         try:
             yield folder
         finally:
-            _remove(folder)
-
-
-def _remove(folder: Path) -> None:
-    """Remove it, though the last of Ray's processes may be writing there still."""
-    for _ in range(50):
-        shutil.rmtree(folder, ignore_errors=True)
-        if not folder.exists():
-            return
-        time.sleep(0.1)
+            del os.environ[MARK]
+            guard.communicate()
 
 
 def reason(error: Exception) -> str:
