@@ -26,10 +26,8 @@ def begin() -> None:
             signal.signal(signal.SIGINT, stop_at_once)
         if "DVC_STAGE" in os.environ and (dvc := find_dvc()):
             end_with(dvc, PATIENCE)
-    elif "multiprocessing" in sys.modules:
-        parent = sys.modules["multiprocessing"].parent_process()
-        if parent is not None:
-            end_with(parent.pid)
+    elif "--multiprocessing-fork" in sys.orig_argv:
+        end_with(os.getppid())
 
 
 def stop_at_once(number: int, frame: object) -> None:

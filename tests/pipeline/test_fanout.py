@@ -182,14 +182,6 @@ def test_progress_counts_every_unit(monkeypatch: pytest.MonkeyPatch) -> None:
     assert seen == ["squares"] * 3
 
 
-def test_a_cluster_that_is_not_there_is_one_line(monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr("ray.is_initialized", lambda: False)
-    monkeypatch.setattr("ray.init", lambda **_: (_ for _ in ()).throw(ConnectionError("gone")))
-    monkeypatch.setenv("RAY_ADDRESS", "10.0.0.1:6379")
-    with pytest.raises(UserError, match=r"RAY_ADDRESS=10\.0\.0\.1:6379 \(.*gone\)"):
-        fan_out(square, [1, 2], workers=2, desc="squares")
-
-
 TOYS = """
 from pipeline.types import Domain
 DOMAIN = Domain(name="toys", title="Toys")
