@@ -20,7 +20,7 @@ from typing import Any
 from pipeline.locks import free_lock, locked
 from pipeline.system_errors import naming
 
-LEFT = re.compile(r"\.(?P<name>.+)\.\d+\.(?P<kind>tmp|part|old)")
+LEFT = re.compile(r"\.(?P<name>.+)\.\w+\.(?P<kind>tmp|part|old)")
 """Temporary names; ``old`` is a folder whose place is being taken."""
 EXCHANGE = 2
 """Linux' RENAME_EXCHANGE (renameat2(2)): two names swap what they stand for."""
