@@ -141,7 +141,7 @@ def test_a_stopped_build_goes_on(tmp_path, source, monkeypatch, step):
 
     def stop_at_the_second_call(*arguments):
         calls.append(1)
-        if len(calls) == (1 if step == "_put" else 2):
+        if len(calls) == (1 if step == "put" else 2):
             raise KeyboardInterrupt
         return real(*arguments)
 
