@@ -34,6 +34,7 @@ from pipeline.files import (
     EpisodesStatistics,
     read_model,
 )
+from pipeline.outputs import sweep
 from pipeline.params import Params
 from pipeline.shards import open_shard, read_group, read_tables, write_files
 from pipeline.stage import (
@@ -252,9 +253,9 @@ def _chain(files: Iterable[Path]) -> Iterator[pa.Table]:
 
 def remove_others(folder: Path, names: set[str]) -> None:
     """Remove configurations that the profile no longer has, and what killed runs left."""
-    for path in folder.iterdir():
-        ours = (path / manifest.NAME).exists() and path.name not in names
-        if path.is_dir() and (ours or path.suffix in (".part", ".old")):
+    sweep(folder)
+    for path in folder.glob("[!.]*"):
+        if (path / manifest.NAME).exists() and path.name not in names:
             shutil.rmtree(path)
 
 
@@ -272,4 +273,8 @@ def metrics(contents: list[dict[str, Any]], statistics: dict[str, Any]) -> dict[
 
 
 if __name__ == "__main__":
-    run_stage(main, "Build the dataset: Parquet files, statistics and a card, validated.")
+    run_stage(
+        main,
+        "Build the dataset: Parquet files, statistics and a card, validated.",
+        output=lambda arguments: paths.DATASET,
+    )

@@ -23,6 +23,7 @@ from pipeline.domains import ENVIRONMENTS, PUBLISHED_DOMAINS, get_domain
 from pipeline.errors import UserError
 from pipeline.fanout import fan_out
 from pipeline.files import ShardRecord, Verdict, read_model
+from pipeline.outputs import sweep
 from pipeline.params import Params
 from pipeline.rollout import GROUPS, Dropped, rollout
 from pipeline.seeds import env_seeds
@@ -114,10 +115,9 @@ def main(params: Params, arguments: argparse.Namespace) -> None:
     records = collect(jobs, params.workers)
     manifests = [finish(job, records[job.task.id]) for job in jobs]
     for job in jobs:  # a worker that died in this run has left some as well
-        remove_temporaries(job.folder)
-    metrics = paths.METRICS / f"collect_{arguments.domain}.json"
-    remove_temporaries(metrics.parent, of=metrics.name)
-    write_json(metrics, {"skipped": len(skipped), **totals(manifests)})
+        sweep(job.folder)
+    metrics = {"skipped": len(skipped), **totals(manifests)}
+    write_json(paths.METRICS / f"collect_{arguments.domain}.json", metrics)
 
 
 def plan_collection(params: Params, name: str) -> tuple[list[TaskCollection], list[Task]]:
@@ -200,7 +200,7 @@ def collect(jobs: Sequence[TaskCollection], workers: int) -> dict[str, list[Reco
     """Make the missing shards of all tasks; task id -> its shards' records, in order."""
     records: dict[str, list[Record]] = {job.task.id: [] for job in jobs}
     for job in jobs:
-        remove_temporaries(job.folder)
+        sweep(job.folder)
     while shards := [shard for job in jobs for shard in job.shards(records[job.task.id])]:
         missing = [shard for shard in shards if finished(shard) is None]
         for job in {shard.job.task.id: shard.job for shard in missing}.values():
@@ -339,12 +339,6 @@ def finish(job: TaskCollection, records: list[Record]) -> dict[str, Any]:
     return written
 
 
-def remove_temporaries(folder: Path, of: str = "*") -> None:
-    """Remove what a killed run left half written ``of`` a file (of any by default)."""
-    for path in folder.glob(f".{of}.*.tmp"):
-        path.unlink(missing_ok=True)
-
-
 def add_arguments(parser: argparse.ArgumentParser) -> None:
     """The stage's own options."""
     parser.add_argument(
@@ -357,4 +351,9 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
 
 
 if __name__ == "__main__":
-    run_stage(main, "Collect the experts' episodes of one domain.", add_arguments)
+    run_stage(
+        main,
+        "Collect the experts' episodes of one domain.",
+        add_arguments,
+        output=lambda arguments: paths.EPISODES / arguments.domain,
+    )

@@ -105,15 +105,12 @@ def export(
             raise UserError(f"'{folder}' has no '{name}'{did_you_mean(name, contents)}")
     place = check_place(target, [folder], f"'{target}'")
     marker = check_target(place, Publication("export", str(folder.resolve())), f"'{target}'")
-    try:
-        with published(place, marker) as temporary:
-            written = {
-                name: _write_config(folder / name, contents[name], temporary / name, episodes)
-                for name in sorted(set(configs or contents))
-            }
-            write_atomic(temporary / "README.md", _readme(written))
-    except OSError as error:
-        raise UserError(f"cannot write to '{target}' ({error})") from None
+    with published(place, marker) as temporary:
+        written = {
+            name: _write_config(folder / name, contents[name], temporary / name, episodes)
+            for name in sorted(set(configs or contents))
+        }
+        write_atomic(temporary / "README.md", _readme(written))
 
 
 def _write_config(

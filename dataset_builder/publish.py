@@ -80,14 +80,11 @@ def to_folder(folder: Path, target: Path, profile: str) -> dict[str, Any]:
     target = check_place(target, [folder], OPTION)
     marker = check_target(target, Publication(KIND, profile), OPTION, earlier_files)
     files = list(dataset_files(folder))
-    try:
-        with published(target, marker) as temporary:
-            for file in files:
-                (temporary / file).parent.mkdir(exist_ok=True)
-                _link(folder / file, temporary / file)
-            stop_at(file_problems(temporary, read_contents(temporary)), "is the disk full?")
-    except OSError as error:
-        raise UserError(f"cannot write to '{target}' ({error}): check 'publish.to'") from None
+    with published(target, marker) as temporary:
+        for file in files:
+            (temporary / file).parent.mkdir(exist_ok=True)
+            _link(folder / file, temporary / file)
+        stop_at(file_problems(temporary, read_contents(temporary)), "is the disk full?")
     return {"files": len(files)}
 
 
@@ -131,4 +128,6 @@ def to_hub(folder: Path, repository: str, profile: str) -> dict[str, Any]:
 
 
 if __name__ == "__main__":
-    run_stage(main, "Publish the dataset to a folder or to the Hub.")
+    run_stage(
+        main, "Publish the dataset to a folder or to the Hub.", output=lambda arguments: RECORD
+    )

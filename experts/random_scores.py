@@ -119,4 +119,4 @@ def main(params: Params, arguments: Namespace) -> None:
 
 
 if __name__ == "__main__":
-    run_stage(main, "Play every task of the profile at random.")
+    run_stage(main, "Play every task of the profile at random.", output=lambda arguments: RANDOM)

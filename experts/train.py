@@ -8,7 +8,7 @@ import shutil
 import threading
 from argparse import ArgumentParser, Namespace
 from collections.abc import Iterator
-from contextlib import contextmanager
+from contextlib import contextmanager, suppress
 from dataclasses import dataclass, replace
 from importlib.metadata import version
 from pathlib import Path
@@ -162,6 +162,7 @@ def make_expert(job: ExpertJob) -> dict[str, Any]:
         told |= {"mode": mode} if "mode" in known else {}
         if any(known.get(key) != value for key, value in told.items()):
             write_json(path, {**known, **told})
+        shutil.rmtree(job.training, ignore_errors=True)
         return score(job, job.folder)
     if known:
         reason = difference(known.get("decides"), job.decides)
@@ -270,8 +271,9 @@ def followed(jobs: list[ExpertJob], every: float = 15) -> Iterator[None]:
     def look() -> None:
         while not over.wait(every):
             for job in jobs:
-                path = job.state / "curve.csv"
-                rows = read_curve(path) if path.exists() else []
+                rows = []
+                with suppress(FileNotFoundError):  # not begun, or over
+                    rows = read_curve(job.state / "curve.csv")
                 if rows and seen.get(job.task) != rows[-1]:
                     seen[job.task] = rows[-1]
                     steps, seconds, mean = rows[-1]
@@ -343,4 +345,9 @@ def add_arguments(parser: ArgumentParser) -> None:
 
 
 if __name__ == "__main__":
-    run_stage(main, "Make and score the experts of one domain.", add_arguments)
+    run_stage(
+        main,
+        "Make and score the experts of one domain.",
+        add_arguments,
+        output=lambda arguments: EXPERTS / arguments.domain,
+    )

@@ -1,7 +1,6 @@
 """Parquet shards: written a few episodes at a time, read back as arrays without copying numbers."""
 
 import hashlib
-import os
 from collections.abc import Iterable, Iterator
 from concurrent.futures import Future, ThreadPoolExecutor
 from pathlib import Path
@@ -13,6 +12,7 @@ import pyarrow.parquet as pq
 
 from pipeline import cells, frames
 from pipeline.errors import UserError
+from pipeline.outputs import replaced_file
 
 UNREADABLE = (pa.ArrowException, OSError, ValueError, TypeError, KeyError, MemoryError)
 """What pyarrow raises for files that are cut, changed or no Parquet at all."""
@@ -31,27 +31,21 @@ def write_shard(path: str | Path, schema: pa.Schema, tables: Iterable[pa.Table])
     The bytes depend on the rows alone: tables are regrouped into row groups by size. One row group
     is compressed, on a thread of its own, while the next one is gathered.
     """
-    path = Path(path)
-    path.parent.mkdir(parents=True, exist_ok=True)
-    temporary = path.with_name(f".{path.name}.{os.getpid()}.tmp")
     rows = 0
-    try:
-        with (
-            pq.ParquetWriter(temporary, schema, **_options(schema)) as writer,
-            ThreadPoolExecutor(1, "write") as thread,
-        ):
-            written: Future[None] | None = None
-            for group in _row_groups(tables):
-                if written is not None:
-                    written.result()
-                written = thread.submit(_write_group, writer, group)
-                rows += len(group)
+    with (
+        replaced_file(path) as temporary,
+        pq.ParquetWriter(temporary, schema, **_options(schema)) as writer,
+        ThreadPoolExecutor(1, "write") as thread,
+    ):
+        written: Future[None] | None = None
+        for group in _row_groups(tables):
             if written is not None:
                 written.result()
-        os.replace(temporary, path)
-    finally:
-        temporary.unlink(missing_ok=True)
-    return {"rows": rows, "bytes": path.stat().st_size}
+            written = thread.submit(_write_group, writer, group)
+            rows += len(group)
+        if written is not None:
+            written.result()
+    return {"rows": rows, "bytes": Path(path).stat().st_size}
 
 
 def write_files(
@@ -65,7 +59,7 @@ def write_files(
 
     There is no file where there are no rows, since `datasets` cannot load an empty split. A file
     ends with the row group that makes it ``file_bytes`` long. The names are final only when all
-    files are written: use it within ``pipeline.stage.replaced_folder``.
+    files are written: use it within ``pipeline.outputs.replaced_folder``.
     """
     parts: list[Path] = []
     options = _options(schema)

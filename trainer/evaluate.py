@@ -217,4 +217,6 @@ def read(job: TaskEvaluation) -> dict[str, Any]:
 
 
 if __name__ == "__main__":
-    run_stage(main, "Score a trained JAT.", add_arguments)
+    run_stage(
+        main, "Score a trained JAT.", add_arguments, output=lambda arguments: arguments.output
+    )

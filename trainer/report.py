@@ -290,4 +290,6 @@ def table_cells(task: TaskResult) -> list[str]:
 
 
 if __name__ == "__main__":
-    run_stage(main, "Show everything that was made on one page.")
+    run_stage(
+        main, "Show everything that was made on one page.", output=lambda arguments: paths.REPORT
+    )

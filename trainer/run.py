@@ -2,6 +2,7 @@
 
 import argparse
 import json
+import os
 import shutil
 from pathlib import Path
 from typing import Any
@@ -22,6 +23,7 @@ from pipeline.stage import (
     run_stage,
     write_json,
 )
+from pipeline.system_errors import naming
 from pipeline.tasks import all_tasks
 from trainer.evaluation.jat_policy import model_checksum
 from trainer.feed.data import (
@@ -120,17 +122,19 @@ def train(
             accept(output / RECORD, facts)
         if read_key(output / RECORD) == key:
             log.info("train: '%s' is trained already with these settings, data and code", output)
+            if options.process_index == 0:
+                remove_checkpoints(work)
             return options.process_index == 0
         explain(output / RECORD, facts)
         parts = prepare(params.jat, params.seed, folder, tasks, base)
         start_work(work, key)
         checkpoint = last_checkpoint(work)
     trainer = make_trainer(params, parts, options, work)
-    trainer.train(resume_from_checkpoint=checkpoint)
+    with naming(work):
+        trainer.train(resume_from_checkpoint=checkpoint)
     if trainer.is_world_process_zero():
         publish(trainer, parts, work, output, facts)
-        for checkpoint in work.glob("checkpoint-*"):
-            shutil.rmtree(checkpoint)
+        remove_checkpoints(work)
     trainer.accelerator.wait_for_everyone()
     return trainer.is_world_process_zero()
 
@@ -225,6 +229,12 @@ def start_work(work: Path, key: str) -> None:
         write_json(work / KEY, {"key": key})
 
 
+def remove_checkpoints(work: Path) -> None:
+    """Remove the checkpoints of a run that is over."""
+    for checkpoint in work.glob("checkpoint-*"):
+        shutil.rmtree(checkpoint)
+
+
 def last_checkpoint(work: Path) -> str | None:
     """The newest checkpoint that was written to its end; newer ones are deleted."""
     while (checkpoint := get_last_checkpoint(str(work))) is not None:
@@ -306,4 +316,10 @@ def write_metrics(output: Path) -> None:
 
 
 if __name__ == "__main__":
-    run_stage(main, "Train JAT on a dataset.", add_arguments)
+    run_stage(
+        main,
+        "Train JAT on a dataset.",
+        add_arguments,
+        # Of the processes of `accelerate launch` the first one writes.
+        output=lambda arguments: arguments.output if os.environ.get("RANK", "0") == "0" else None,
+    )

@@ -99,24 +99,34 @@ def decode_episodes(modality: Modality, shards: list[Path], folder: Path) -> lis
                 ids = [missions.setdefault(text, len(missions)) for text in texts]
                 write("missions", np.array(ids, np.int32), steps)
     for writer in writers.values():
-        writer.array.flush()
+        writer.close()
     if screens is not None:
         screens.close()
     return list(missions)
 
 
 class _Writer:
-    """Fills a .npy file of a known number of rows."""
+    """Fills a .npy file of a known number of rows.
+
+    It is not memory-mapped: on a full disk that would end the process without a word.
+    """
 
     def __init__(self, path: Path, total: int, like: np.ndarray) -> None:
-        self.array = np.lib.format.open_memmap(
-            path, mode="w+", dtype=like.dtype, shape=(total, *like.shape[1:])
+        self._file, self._type = path.open("wb"), like.dtype
+        np.lib.format.write_array_header_1_0(
+            self._file,
+            {
+                "descr": np.lib.format.dtype_to_descr(like.dtype),
+                "fortran_order": False,
+                "shape": (total, *like.shape[1:]),
+            },
         )
-        self.at = 0
 
     def write(self, rows: np.ndarray) -> None:
-        self.array[self.at : self.at + len(rows)] = rows
-        self.at += len(rows)
+        self._file.write(np.ascontiguousarray(rows, self._type).data)
+
+    def close(self) -> None:
+        self._file.close()
 
 
 def check_lengths(shard: Path, table: pa.Table) -> None:
