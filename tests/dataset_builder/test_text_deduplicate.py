@@ -198,3 +198,14 @@ def test_precision_and_recall_on_versions_of_pages():
     by_simhash = set(deduplicate.simhash_pairs(texts))
     assert by_simhash <= similar
     assert 0.1 < len(by_simhash) / len(similar) < 0.3
+
+
+@pytest.mark.parametrize("shared", [699, 700, 701, 710, 719, 720])
+def test_seven_tenths_are_similar_and_less_is_not(shared):
+    """Two sets of equal size of which 1,000 elements are distinct and ``shared`` in both."""
+    alone = (1000 - shared) / 2
+    left = np.arange(shared + int(np.floor(alone)), dtype=np.uint64)
+    right = np.concatenate([left[:shared], 5000 + np.arange(np.ceil(alone), dtype=np.uint64)])
+    assert deduplicate.jaccard(left, right) == shared / 1000
+    assert deduplicate.is_similar(left, right) == (shared >= 700)
+    assert deduplicate.is_similar(right, left) == (shared >= 700)

@@ -1,5 +1,6 @@
 """Small datasets in the Hub layout, one task of every modality."""
 
+import os
 from pathlib import Path
 
 import numpy as np
@@ -11,6 +12,9 @@ from pipeline.schema import arrow_schema, to_table
 from pipeline.shards import write_shard
 from pipeline.tasks import get_task
 from pipeline.types import Episode
+
+# Tests run side by side: more threads of one would wait for those of another.
+os.environ.setdefault("OMP_NUM_THREADS", "1")
 
 LENGTHS = (5, 11, 1, 7)
 """Steps of the episodes of every task."""

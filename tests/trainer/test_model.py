@@ -487,3 +487,27 @@ def test_output_leaves_out_what_was_not_asked():
         "action_loss",
         "observation_loss",
     }
+
+
+def test_bytes_are_scaled_to_one():
+    """Screens as bytes, or as numbers from -1 to 1: black and white are its ends."""
+    model, batch = tiny(), control("image", 1, 3)
+    scaled = batch["image_observations"].float() / 255 * 2 - 1
+    assert (scaled.min(), scaled.max()) == (-1, 1)
+    floats = model(**{**batch, "image_observations": scaled})
+    for name, value in model(**batch).items():
+        torch.testing.assert_close(value, floats[name])
+
+
+def test_a_low_temperature_draws_the_likeliest():
+    model, ids = tiny(), torch.tensor([[3, 4, 5]]).expand(20, 3)
+    likeliest = model.generate(ids, max_new_tokens=6)
+
+    def share(temperature: float) -> float:
+        generator = torch.Generator().manual_seed(0)
+        options = {"do_sample": True, "temperature": temperature, "generator": generator}
+        drawn = model.generate(ids, max_new_tokens=6, **options)
+        return float((drawn == likeliest).float().mean())
+
+    assert share(1e-3) == 1
+    assert share(1e3) < 0.1

@@ -183,3 +183,11 @@ def test_a_trained_tokenizer_is_the_same_each_time_and_loses_nothing():
     for text in [*texts[:2], "unseen: 你好"]:
         assert first.decode(first(text)["input_ids"]) == text
     assert first.convert_tokens_to_ids(END) == first.eos_token_id == first.pad_token_id
+
+
+def test_blocks_draw_on_their_own():
+    """Which domain each place has is drawn anew in every block."""
+    plan = make_plan(count=300, block=50)
+    domains = [SOURCES[int(plan.rows(k)[0][0])].domain for k in range(300)]
+    blocks = [tuple(domains[start : start + 50]) for start in range(0, 300, 50)]
+    assert len(set(blocks)) == len(blocks)
