@@ -11,6 +11,7 @@ tells which were killed. The exit code is 1 if one survived, 2 if the list does 
 
 import argparse
 import importlib.util
+import multiprocessing
 import os
 import shutil
 import subprocess
@@ -18,11 +19,13 @@ import sys
 import tempfile
 import time
 import tomllib
-from collections.abc import Iterable, Iterator, Sequence
+from collections.abc import Callable, Iterable, Iterator, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass
+from functools import partial
 from pathlib import Path
 from queue import SimpleQueue
+from typing import Any
 
 ROOT = Path(__file__).parents[1]
 FOLDER = Path("tests/mutants")
@@ -30,6 +33,12 @@ SECONDS = 300
 """A mutant whose tests take longer hangs, which is noticed too."""
 PASSED, FAILED = 0, 1
 """Exit codes of pytest; the others mean that no test was run."""
+HEAVY = (
+    "accelerate", "datasets", "hypothesis", "mujoco", "pyarrow.parquet", "pytest", "scipy.stats",
+    "torch", "transformers.modeling_utils", "transformers.processing_utils", "transformers.trainer",
+)  # fmt: skip
+"""What takes seconds to import is imported once, in a process that the others are forks of."""
+SERVER = multiprocessing.get_context("forkserver")
 
 
 class Problem(Exception):
@@ -88,21 +97,33 @@ def copy_project(root: Path, target: Path) -> None:
             shutil.copy2(root / name, target / name)
 
 
-def run_tests(copy: Path, tests: Iterable[str], *options: str) -> tuple[int, str]:
+def run_tests(copy: Path, tests: Iterable[str]) -> tuple[int, str]:
     """pytest's exit code and output in a copy, whose modules go before those installed."""
-    command = [sys.executable, "-m", "pytest", "-x", "-q", "-p", "no:cacheprovider", *options]
-    environment = {**os.environ, "PYTHONPATH": str(copy), "OMP_NUM_THREADS": "1"}
-    try:
-        done = subprocess.run(
-            [*command, *tests], cwd=copy, env=environment, capture_output=True, text=True,
-            timeout=SECONDS,
-        )  # fmt: skip
-    except subprocess.TimeoutExpired:
+    output = copy / ".output"
+    process = SERVER.Process(target=_run_there, args=(copy, list(tests), output))
+    process.start()
+    process.join(SECONDS)
+    if process.is_alive():
+        process.kill()
+        process.join()
         return FAILED, f"no end after {SECONDS} s"
-    return done.returncode, done.stdout + done.stderr
+    return process.exitcode or 0, output.read_text(encoding="utf8", errors="replace")
 
 
-def try_mutant(mutant: Mutant, copy: Path) -> Result:
+def _run_there(copy: Path, tests: list[str], output: Path) -> None:
+    """Run pytest in this process, which is a fork of one that has imported nothing of ours."""
+    with output.open("w") as file:
+        os.dup2(file.fileno(), 1)
+        os.dup2(file.fileno(), 2)
+    os.chdir(copy)
+    os.environ["PYTHONPATH"] = str(copy)
+    sys.path[:] = [str(copy), *(path for path in sys.path if path not in ("", str(ROOT)))]
+    import pytest
+
+    sys.exit(pytest.main(["-x", "-q", "-p", "no:cacheprovider", "-p", "no:xdist", *tests]))
+
+
+def try_mutant(copy: Path, mutant: Mutant) -> Result:
     """Apply a mutant to a copy, run its tests, and undo it."""
     path, start = copy / mutant.file, time.monotonic()
     whole = path.read_text(encoding="utf8")
@@ -126,20 +147,28 @@ def run_all(mutants: Sequence[Mutant], root: Path, workers: int) -> Iterator[Res
             copy = Path(folder) / str(number)
             copy_project(root, copy)
             copies.put(copy)
-        tests = sorted({test for mutant in mutants for test in mutant.tests})
-        code, output = run_tests(copy, tests, "-n", str(workers))
-        if code != PASSED:
-            raise Problem(f"the tests fail without a mutant:\n{output}")
 
-        def attempt(mutant: Mutant) -> Result:
+        def with_copy(work: Callable[[Path, Any], Any], item: Any) -> Any:
             copy = copies.get()
             try:
-                return try_mutant(mutant, copy)
+                return work(copy, item)
             finally:
                 copies.put(copy)
 
         with ThreadPoolExecutor(workers) as pool:
-            yield from pool.map(attempt, mutants)
+            files = group_by_file(test for mutant in mutants for test in mutant.tests)
+            for code, output in pool.map(partial(with_copy, run_tests), files):
+                if code != PASSED:
+                    raise Problem(f"tests fail without a mutant:\n{output}")
+            yield from pool.map(partial(with_copy, try_mutant), mutants)
+
+
+def group_by_file(tests: Iterable[str]) -> list[list[str]]:
+    """Each test once, those of one file together."""
+    files: dict[str, set[str]] = {}
+    for test in tests:
+        files.setdefault(test.partition("::")[0], set()).add(test)
+    return [[name] if name in tests else sorted(tests) for name, tests in files.items()]
 
 
 def main(arguments: Sequence[str] | None = None, root: Path = ROOT) -> int:
@@ -149,7 +178,11 @@ def main(arguments: Sequence[str] | None = None, root: Path = ROOT) -> int:
     parser.add_argument("--only", default="", help="a word in the name or the file")
     parser.add_argument("--list", action="store_true", help="name the mutants and try none")
     options = parser.parse_args(arguments)
-    start, counts = time.monotonic(), dict.fromkeys(("killed", "SURVIVED", "BROKEN"), 0)
+    counts: dict[str, int] = dict.fromkeys(("killed", "SURVIVED", "BROKEN"), 0)
+    start = time.monotonic()
+    for threads in ("OMP_NUM_THREADS", "OPENBLAS_NUM_THREADS", "MKL_NUM_THREADS"):
+        os.environ[threads] = "1"  # a fork inherits no threads, and the copies share the cores
+    SERVER.set_forkserver_preload(list(HEAVY))
     try:
         mutants = [m for m in read_mutants(root) if options.only in f"{m.name} {m.file}"]
         for mutant in mutants:

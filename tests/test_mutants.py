@@ -84,7 +84,7 @@ def test_a_stale_list_and_failing_tests_are_told(
     keep(project, ("three times", "3 * x"))
     (project / "test_double.py").write_text("def test_double():\n    assert False\n")
     assert mutate.main([], project) == 2
-    assert "fail without a mutant" in capsys.readouterr().err
+    assert "tests fail without a mutant" in capsys.readouterr().err
     (project / "double.py").write_text("def double(x):\n    return x + x\n")
     assert mutate.main([], project) == 2
     expected = "error: mutant 'three times' is stale: its old text occurs 0 times in double.py"

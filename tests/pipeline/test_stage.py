@@ -130,3 +130,20 @@ def test_progress_yields_everything_and_logs_off_a_terminal(
     with caplog.at_level(logging.INFO, logger="jat"):
         assert list(progress("abcd", "letters")) == list("abcd")
     assert caplog.messages == ["letters: 2 of 4 it", "letters: 4 of 4 it"]
+
+
+def test_a_write_that_stops_half_way_keeps_the_old_file(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    path = tmp_path / "x"
+    write_atomic(path, "old")
+    whole = Path.write_bytes
+
+    def half(self: Path, data: bytes) -> int:
+        whole(self, data[: len(data) // 2])
+        raise OSError("no space left")
+
+    monkeypatch.setattr(Path, "write_bytes", half)
+    with pytest.raises(OSError, match="no space left"):
+        write_atomic(path, "new content")
+    assert path.read_text() == "old"

@@ -9,7 +9,6 @@ from typing import Any
 import numpy as np
 import pyarrow as pa
 import pytest
-from conftest import write_episodes
 from runs import make_params
 
 from pipeline.domains import text
@@ -27,11 +26,11 @@ TASKS = ["mujoco-pendulum", "babyai-go-to-obj"]
 
 
 @pytest.fixture
-def data(tmp_path: Path, episodes: dict[str, list[Episode]]) -> Path:
+def data(tmp_path: Path, episodes: dict[str, list[Episode]], write) -> Path:
     """A dataset of two tasks, to change."""
     for task in TASKS:
         for split in ("train", "test"):
-            write_episodes(tmp_path / "data", task, split, episodes[task])
+            write(tmp_path / "data", task, split, episodes[task])
     return tmp_path / "data"
 
 
@@ -46,26 +45,27 @@ def test_the_same_run_has_the_same_key(data: Path):
     assert run_key(make_params(), TASKS, data) == run_key(make_params(), TASKS, data)
 
 
+@pytest.mark.parametrize("new", [1e6, None])
 def test_a_changed_value_of_the_data_changes_the_key(
-    data: Path, episodes: dict[str, list[Episode]]
+    data: Path, episodes: dict[str, list[Episode]], write, new: float | None
 ):
-    """One bit of one number, in files of the same names and sizes."""
+    """A new extreme; or one bit of one number, in files of the same names and sizes."""
     before = run_key(make_params(), TASKS, data)
     changed = copy.deepcopy(episodes["mujoco-pendulum"])
     value = changed[2].observations["continuous_observations"]
-    value[0, 1] = np.nextafter(value[0, 1], np.float32(np.inf))
-    write_episodes(data, "mujoco-pendulum", "train", changed)
+    value[0, 1] = np.nextafter(value[0, 1], np.float32(np.inf)) if new is None else new
+    write(data, "mujoco-pendulum", "train", changed)
     assert run_key(make_params(), TASKS, data) != before
-    write_episodes(data, "mujoco-pendulum", "train", episodes["mujoco-pendulum"])
+    write(data, "mujoco-pendulum", "train", episodes["mujoco-pendulum"])
     assert run_key(make_params(), TASKS, data) == before
 
 
 def test_the_test_split_and_other_tasks_do_not_change_the_key(
-    data: Path, episodes: dict[str, list[Episode]]
+    data: Path, episodes: dict[str, list[Episode]], write
 ):
     before = run_key(make_params(), TASKS[:1], data)
-    write_episodes(data, TASKS[0], "test", episodes[TASKS[0]][::-1])
-    write_episodes(data, TASKS[1], "train", episodes[TASKS[1]][::-1])
+    write(data, TASKS[0], "test", episodes[TASKS[0]][::-1])
+    write(data, TASKS[1], "train", episodes[TASKS[1]][::-1])
     assert run_key(make_params(), TASKS[:1], data) == before
 
 

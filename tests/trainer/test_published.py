@@ -1,7 +1,8 @@
 """JAT computes what the published model computes.
 
-The numbers of ``published_cases.npz`` are the published architecture's own (``make_cases.py`` cut
-them); ``oracle.py`` computes the same in numpy, also what they do not show: screens, gradients.
+The numbers of ``published_cases.npz`` are the published architecture's own, as
+``make_published.py`` cut them; ``oracle.py`` computes the same in numpy, also what they do not
+show: screens, gradients.
 """
 
 import json
@@ -11,7 +12,17 @@ from pathlib import Path
 import numpy as np
 import pytest
 import torch
-from make_cases import CASES, EVERY, LOGITS, SCREENS, SHAPES, Case, distance, in_float64, read_cases
+from make_published import (
+    CASES,
+    EVERY,
+    LOGITS,
+    SCREENS,
+    SHAPES,
+    Case,
+    distance,
+    in_float64,
+    read_cases,
+)
 from oracle import Oracle
 from safetensors.torch import load_file
 

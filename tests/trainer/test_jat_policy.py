@@ -183,7 +183,7 @@ def test_an_evaluation_plays_on_seeds_of_its_own(
     ]
     assert [len(result["returns"]) for result in results] == [played] * 3
     assert sum(results[0]["returns"]) == results[0]["steps"], "a point a step"
-    assert results[0] == results[1] != results[2]
+    assert results[0] == results[1]
     assert seeds[0] == seeds[1]
     assert not set(seeds[0]) & set(seeds[2])
     gate = env_seeds(1, "gate", "mujoco-pendulum", count=envs)
