@@ -11,14 +11,12 @@ from stages import contents, play_at_random, run_build, run_collect
 
 from dataset_builder import build
 from dataset_builder.build import choose_test
-from dataset_builder.statistics import EpisodeStatistics
 from pipeline import schema
 from pipeline.domains.text import DOMAIN as TEXT
 from pipeline.errors import UserError
 from pipeline.shards import read_rows, write_shard
 from pipeline.stage import read_json, write_json
 from pipeline.tasks import get_task
-from pipeline.types import Episode
 
 ENVIRONMENTS = ("mujoco", "metaworld", "babyai", "atari")
 DATASET = Path("artifacts/dataset")
@@ -232,36 +230,3 @@ def test_a_single_episode_goes_to_the_train_split(tmp_path: Path, monkeypatch) -
             str(DATASET), "mujoco-pendulum", streaming=streaming, cache_dir=cache
         )
         assert {split: len(list(rows)) for split, rows in loaded.items()} == {"train": 1}
-
-
-def test_the_test_split_is_no_run_of_seeds_or_of_resets(tmp_path: Path) -> None:
-    """A tenth of 40 slots' 25 episodes: as a draw at random would have it."""
-    keys = [(seed, index) for seed in range(40) for index in range(25)]
-    columns = {name: [key[k] for key in keys] for k, name in enumerate(("seed", "reset_index"))}
-    pq.write_table(build.pa.table(columns), tmp_path / "keys.parquet")
-    test = choose_test([tmp_path / "keys.parquet"], 0.1)
-    assert len(test) == 100
-    seeds, indices = (np.array(sorted(column)) for column in zip(*test, strict=True))
-    assert abs(seeds.mean() - 19.5) < 4  # three standard errors
-    assert abs(indices.mean() - 12) < 2.5
-    assert len(set(seeds.tolist())) > 30
-    assert len(set(indices.tolist())) > 20
-
-
-def test_a_success_rate_counts_episodes() -> None:
-    """One of three episodes succeeds, in two of its steps."""
-    modality = get_task("metaworld-reach").modality
-    seen = EpisodeStatistics()
-    for number, success in enumerate(([0, 1, 1, 0], [0, 0], [0, 0, 0])):
-        steps = len(success)
-        episode = Episode(
-            "metaworld-reach",
-            {"continuous_observations": np.zeros((steps + 1, 39), np.float32)},
-            np.zeros((steps, 4), np.float32), np.ones(steps, np.float32), False, True, number, 0,
-            {"success": np.array(success, bool)},
-        )  # fmt: skip
-        seen.add(schema.to_table(modality, [episode], "", ""))
-    summary = seen.summary()
-    assert summary["success_rate"] == pytest.approx(1 / 3)
-    assert (summary["episodes"], summary["steps"]) == (3, 9)
-    assert summary["lengths"]["mean"] == 3
