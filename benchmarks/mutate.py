@@ -74,7 +74,7 @@ class Result:
 
     mutant: Mutant
     verdict: str
-    """killed | SURVIVED | BROKEN (no test was run)."""
+    """killed | SURVIVED | BROKEN (no test was run, or one fails without the mutant)."""
     seconds: float
     output: str
 
@@ -140,7 +140,7 @@ def try_mutant(copy: Path, mutant: Mutant) -> Result:
 
 
 def run_all(mutants: Sequence[Mutant], root: Path, workers: int) -> Iterator[Result]:
-    """Every mutant's result, in the order of the list; Problem if its tests fail without it."""
+    """Every mutant's result, in the order of the list."""
     with tempfile.TemporaryDirectory(prefix="mutate-") as folder:
         copies: SimpleQueue[Path] = SimpleQueue()
         for number in range(workers):
@@ -157,18 +157,33 @@ def run_all(mutants: Sequence[Mutant], root: Path, workers: int) -> Iterator[Res
 
         with ThreadPoolExecutor(workers) as pool:
             files = group_by_file(test for mutant in mutants for test in mutant.tests)
-            for code, output in pool.map(partial(with_copy, run_tests), files):
-                if code != PASSED:
-                    raise Problem(f"tests fail without a mutant:\n{output}")
-            yield from pool.map(partial(with_copy, try_mutant), mutants)
+            runs = pool.map(partial(with_copy, run_tests), files.values())
+            sick = {
+                file: f"{file} fails without a mutant:\n{output}"
+                for file, (code, output) in zip(files, runs, strict=True)
+                if code != PASSED
+            }
+
+            def attempt(copy: Path, mutant: Mutant) -> Result:
+                for file in map(file_of, mutant.tests):
+                    if file in sick:
+                        return Result(mutant, "BROKEN", 0.0, sick[file])
+                return try_mutant(copy, mutant)
+
+            yield from pool.map(partial(with_copy, attempt), mutants)
 
 
-def group_by_file(tests: Iterable[str]) -> list[list[str]]:
-    """Each test once, those of one file together."""
+def file_of(test: str) -> str:
+    """The file of a test."""
+    return test.partition("::")[0]
+
+
+def group_by_file(tests: Iterable[str]) -> dict[str, list[str]]:
+    """File -> its tests, each once."""
     files: dict[str, set[str]] = {}
     for test in tests:
-        files.setdefault(test.partition("::")[0], set()).add(test)
-    return [[name] if name in tests else sorted(tests) for name, tests in files.items()]
+        files.setdefault(file_of(test), set()).add(test)
+    return {name: [name] if name in tests else sorted(tests) for name, tests in files.items()}
 
 
 def main(arguments: Sequence[str] | None = None, root: Path = ROOT) -> int:
