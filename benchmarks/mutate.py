@@ -159,7 +159,7 @@ def run_all(mutants: Sequence[Mutant], root: Path, workers: int) -> Iterator[Res
             files = group_by_file(test for mutant in mutants for test in mutant.tests)
             runs = pool.map(partial(with_copy, run_tests), files.values())
             sick = {
-                file: f"{file} fails without a mutant:\n{output}"
+                file: f"{output}\n{file} fails without a mutant"
                 for file, (code, output) in zip(files, runs, strict=True)
                 if code != PASSED
             }
