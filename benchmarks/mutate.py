@@ -120,7 +120,8 @@ def _run_there(copy: Path, tests: list[str], output: Path) -> None:
     sys.path[:] = [str(copy), *(path for path in sys.path if path not in ("", str(ROOT)))]
     import pytest
 
-    sys.exit(pytest.main(["-x", "-q", "-p", "no:cacheprovider", "-p", "no:xdist", *tests]))
+    quick = ["-x", "-q", "--disable-warnings", "-p", "no:cacheprovider", "-p", "no:xdist"]
+    sys.exit(pytest.main([*quick, *tests]))
 
 
 def try_mutant(copy: Path, mutant: Mutant) -> Result:

@@ -107,6 +107,23 @@ def test_rows_know_their_task():
         assert batch["attention_mask"].sum(dim=1).tolist() == lengths
 
 
+def test_rows_know_their_task_where_all_are_of_one_length():
+    """They are drawn in any order, and come task by task."""
+    windows = {"a": range(30), "b": range(100, 130)}
+
+    class Named(Fake):
+        def rows(self, rows: np.ndarray) -> dict:
+            return {"input_ids": [np.full(5, windows[self.task][row]) for row in rows]}
+
+    sources = [Named(task, "mujoco", [5] * 30) for task in windows]
+    plan = BatchPlan(sources, {"a": 1, "b": 1}, {"mujoco": 40}, 20, 0)
+    drawn = [plan.rows(index)[0] for index in range(20)]
+    assert any((np.diff(tasks) < 0).any() for tasks in drawn), "some are not in order"
+    for index in range(20):
+        batch = plan[index]
+        assert batch["tasks"].tolist() == (batch["input_ids"][:, 0] >= 100).long().tolist()
+
+
 def test_an_epoch_of_a_task_has_all_its_windows_in_an_order_of_its_own():
     plan = make_plan(count=400)
     drawn = [plan.rows(k) for k in range(400)]
