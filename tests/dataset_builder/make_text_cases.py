@@ -1,6 +1,6 @@
 """Cuts from reference data what the tests of text cleaning need: numbers, no one's texts.
 
-    python tests/dataset_builder/make_text_cases.py ../shared/data
+    python tests/dataset_builder/make_text_cases.py <folder>
 
 writes beside itself
 

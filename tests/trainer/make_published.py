@@ -1,6 +1,6 @@
 """Cuts from the published numbers what is small enough to travel with the project.
 
-    python tests/trainer/make_published.py ../shared/reference
+    python tests/trainer/make_published.py <folder>
 
 reads ``jat_model_cases/``, what the published architecture computes from random weights, and
 ``jat_model_shapes.json``, the names and shapes of the published checkpoint, and writes beside
