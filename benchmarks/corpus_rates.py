@@ -17,6 +17,7 @@ from pathlib import Path
 from typing import Any
 
 from benchmarks.rates import record, write_measurements
+from dataset_builder.reports import files_of
 from dataset_builder.text.build import build_text
 from dataset_builder.text.sources import open_source
 from dataset_builder.vision.build import build_vision
@@ -34,7 +35,7 @@ def text(documents: int, folder: Path) -> Values:
     report = build_text(TextCorpus(limit=documents), 0, folder, workers=1)
     spent = time.process_time() - start
     read, kept = report["documents"]["in"], report["documents"]["kept"]
-    on_disk = sum(report["files"].values())
+    on_disk = sum(file["bytes"] for file in files_of(report).values())
     return [
         ("text.rate", report["bytes"]["in"] / spent, "bytes/core-s"),
         ("text.ratio", on_disk / report["bytes"]["kept"], "bytes on disk/byte"),
@@ -51,7 +52,7 @@ def pictures(number: int, folder: Path) -> Values:
     report = build_vision(corpus, 0, folder, workers=1)
     spent = time.process_time() - start
     made = report["train"]["images"] + report["test"]["images"]
-    size = sum(sum(report[split]["files"].values()) for split in ("train", "test"))
+    size = sum(file["bytes"] for file in files_of(report).values())
     return [
         ("vision.grids.rate", made / spent, "pictures/core-s"),
         ("vision.grids.size", size / made, "bytes/picture"),

@@ -99,7 +99,7 @@ def check(unit: Unit) -> dict[str, Any]:
         if get_domain(task.domain).recipe:
             write_untrained(task, paths.expert_folder(task))
             write_json(paths.expert_folder(task) / "score.json", {"verdict": "untrained"})
-        collect.main(unit.params, Namespace(domain=task.domain))
+        collect.main(unit.params, Namespace(domain=task.domain, accept_code=False))
         build.main(unit.params, Namespace())
         validate.check_or_stop(paths.DATASET, replay=REPLAYED, workers=1)
         read_back(task)

@@ -22,7 +22,7 @@ import pyarrow as pa
 from dataset_builder import validate
 from dataset_builder.card import card
 from dataset_builder.statistics import DocumentStatistics, EpisodeStatistics
-from pipeline import manifest, paths, schema
+from pipeline import closure, content, manifest, paths, schema
 from pipeline.domains import CORPUS_DOMAINS, get_domain
 from pipeline.errors import UserError
 from pipeline.fanout import fan_out
@@ -60,17 +60,16 @@ class Configuration:
     """The folder of the configuration."""
 
     @property
-    def fingerprint(self) -> str:
-        """Changes with whatever decides the files."""
-        decides = {
+    def decides(self) -> dict[str, Any]:
+        """Whatever decides the files."""
+        files = [path for paths in self.files.values() for path in paths]
+        return {
             "provenance": self.provenance,
             "test_fraction": self.test_fraction,
             "schema": schema.VERSION,
-            "files": [
-                (path.name, path.stat().st_size) for paths in self.files.values() for path in paths
-            ],
+            "contents": content.contents(files),
+            "code": closure.digests("dataset_builder.build:build"),
         }
-        return manifest.fingerprint(decides)
 
     def __str__(self) -> str:
         return self.name
@@ -84,6 +83,8 @@ def main(params: Params, arguments: argparse.Namespace) -> None:
         raise UserError("the profile has neither tasks nor corpora with data: collect some first")
     stale = [source for source in sources if not is_built(source)]
     log.info("%d of %d configurations are unchanged", len(sources) - len(stale), len(sources))
+    for source in stale:
+        explain(source)
     fan_out(build, stale, workers=params.workers, desc="build (configurations)")
     remove_others(folder, {source.name for source in sources})
     contents = [manifest.read_manifest(source.folder) for source in sources]
@@ -116,13 +117,13 @@ def episodes_source(id: str, test_fraction: float, folder: Path) -> Configuratio
     """The collected episodes of one task."""
     task = get_task(id)
     origin = paths.episodes_folder(task).resolve()
-    content = manifest.read_manifest(origin)
-    files = [origin / entry["file"] for entry in content["files"] if entry["rows"]]
-    checksums = [entry["sha256"] for entry in content["files"]]
+    told = manifest.read_manifest(origin)
+    files = [origin / entry["file"] for entry in told["files"] if entry["rows"]]
+    checksums = [entry["sha256"] for entry in told["files"]]
     provenance = {
-        key: content[key]
+        key: told[key]
         for key in ("decides", "expert", "engine", "distinct", "dropped", "skipped")
-        if key in content
+        if key in told
     } | {"shards_sha256": manifest.fingerprint({"sha256": checksums})}
     return Configuration(
         id, task.domain, task.modality, {"all": files}, test_fraction, provenance, folder / id
@@ -145,12 +146,19 @@ def is_built(source: Configuration) -> bool:
     """Whether the configuration is there and would come out the same."""
     if not (source.folder / manifest.NAME).exists():
         return False
-    content = manifest.read_manifest(source.folder)
-    return content.get("fingerprint") == source.fingerprint and all(
-        (source.folder / entry["file"]).is_file()
-        and (source.folder / entry["file"]).stat().st_size == entry["bytes"]
-        for entry in content["files"]
+    known = manifest.read_manifest(source.folder)
+    return known.get("decides") == source.decides and all(
+        content.same_content(source.folder / entry["file"], entry["bytes"], entry["sha256"])
+        for entry in known["files"]
     )
+
+
+def explain(source: Configuration) -> None:
+    """Say why a configuration that is there is built again."""
+    if (source.folder / manifest.NAME).exists():
+        old = manifest.read_manifest(source.folder).get("decides")
+        reason = manifest.difference(old, source.decides) or "its files"
+        log.info("%s: built again, as this changed: %s", source.name, reason)
 
 
 def build(source: Configuration) -> None:
@@ -172,17 +180,17 @@ def build(source: Configuration) -> None:
                 for path in written
             ]
         write_json(folder / "statistics.json", statistics)
-        content = {
+        record = {
             "task": source.name,
             "domain": source.domain,
             "modality": asdict(source.modality),
-            "fingerprint": source.fingerprint,
+            "decides": source.decides,
             "provenance": source.provenance,
             "test_fraction": source.test_fraction,
             "schema": schema.VERSION,
             "files": files,
         }
-        write_json(folder / manifest.NAME, content)
+        write_json(folder / manifest.NAME, record)
 
 
 def keys_of(table: pa.Table) -> list[Key]:

@@ -9,7 +9,7 @@ import argparse
 import hashlib
 import math
 from collections.abc import Iterable, Iterator, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from itertools import accumulate
 from pathlib import Path
 from typing import Any
@@ -18,7 +18,7 @@ import numpy as np
 import pyarrow as pa
 
 from dataset_builder.task_manifest import Record, totals, write_manifest
-from pipeline import engines, manifest, paths, schema
+from pipeline import closure, content, engines, manifest, paths, schema
 from pipeline.domains import ENVIRONMENTS, PUBLISHED_DOMAINS, get_domain
 from pipeline.errors import UserError
 from pipeline.fanout import fan_out
@@ -27,7 +27,7 @@ from pipeline.rollout import GROUPS, Dropped, rollout
 from pipeline.seeds import env_seeds
 from pipeline.settings import Collect
 from pipeline.shards import write_shard
-from pipeline.stage import log, read_json, run_stage, write_json
+from pipeline.stage import add_accept_code, log, read_json, run_stage, write_json
 from pipeline.tasks import get_task
 from pipeline.types import Episode, Modality, Policy, Task, resolve
 
@@ -53,6 +53,8 @@ class TaskCollection:
     policy_folder: Path
     """The expert's folder; absolute, like ``folder``, since other machines do the work."""
     folder: Path
+    accept_code: bool = False
+    """Whether shards that other code made are taken as they are."""
 
     @property
     def fingerprint(self) -> str:
@@ -61,14 +63,20 @@ class TaskCollection:
 
     @property
     def accepted(self) -> set[str]:
-        """The fingerprints of shards that are as they would be made now: also those that name the
-        release of pyarrow, which decides no episode.
+        """Fingerprints of shards that are taken as they are: those that were made before code was
+        part of them, and those of other code if that is accepted.
         """
-        earlier = {**self.decides["packages"], "pyarrow": "26.0.1"}
-        return {
-            self.fingerprint,
-            manifest.fingerprint({**self.decides, "packages": earlier}),
+        told = {key: self.decides[key] for key in self.decides.keys() - {"code", "definition"}}
+        packages = told.get("packages", {})
+        fingerprints = {
+            manifest.fingerprint({**told, "packages": {**packages, **more}})
+            for more in ({}, {"pyarrow": "26.0.1"})
         }
+        if self.accept_code and (self.folder / manifest.NAME).exists():
+            old = manifest.read_manifest(self.folder).get("decides")
+            if manifest.same_but_code(old, self.decides):
+                fingerprints.add(manifest.fingerprint(old))
+        return fingerprints
 
     def shards(self, done: Sequence[Record]) -> list["Shard"]:
         """The shards that follow the finished ones, as far as the budget is known to need them."""
@@ -101,6 +109,7 @@ def main(params: Params, arguments: argparse.Namespace) -> None:
         planned, weak = plan_collection(params, name)
         jobs += planned
         skipped += weak
+    jobs = [replace(job, accept_code=arguments.accept_code) for job in jobs]
     records = collect(jobs, params.workers)
     manifests = [finish(job, records[job.task.id]) for job in jobs]
     for job in jobs:  # a worker that died in this run has left some as well
@@ -146,6 +155,7 @@ def make_job(params: Params, task: Task, expert: dict[str, Any]) -> TaskCollecti
         "task": task.id,
         "seed": params.seed,
         "env": engines.decided_options(task, settings.env_of(task.id)),
+        "definition": engines.definition(task, settings.env_of(task.id)),
         "slots": settings.collect.slots,
         "episodes_per_slot": settings.collect.episodes_per_slot,
         "groups": GROUPS,
@@ -153,6 +163,9 @@ def make_job(params: Params, task: Task, expert: dict[str, Any]) -> TaskCollecti
         "policy_checksum": policy.checksum,
         "schema": schema.VERSION,
         "packages": manifest.package_versions(),
+        "code": closure.digests(
+            "dataset_builder.collect:collect_shard", resolve(dotted), type(policy)
+        ),
     }
     folder = paths.episodes_folder(task).resolve()
     return TaskCollection(task, settings.collect, decides, expert, dotted, policy_folder, folder)
@@ -192,6 +205,8 @@ def collect(jobs: Sequence[TaskCollection], workers: int) -> dict[str, list[Reco
         remove_temporaries(job.folder)
     while shards := [shard for job in jobs for shard in job.shards(records[job.task.id])]:
         missing = [shard for shard in shards if finished(shard) is None]
+        for job in {shard.job.task.id: shard.job for shard in missing}.values():
+            explain(job)
         for shard in missing:
             (shard.job.folder / manifest.NAME).unlink(missing_ok=True)
         fan_out(collect_shard, missing, workers=workers, desc="collect (shards)")
@@ -208,12 +223,25 @@ def finished(shard: Shard) -> Record | None:
     record = read_json(mark)
     as_wanted = (
         isinstance(record, dict)
-        and record.get("fingerprint") in shard.job.accepted
+        and record.get("fingerprint") in {shard.job.fingerprint, *shard.job.accepted}
         and len(record["seeds"]) == shard.slots
-        and shard.path.exists()
-        and shard.path.stat().st_size == record["bytes"]
+        and content.same_content(shard.path, record["bytes"], record["sha256"])
     )
-    return record if as_wanted else None
+    if not as_wanted:
+        return None
+    if record["fingerprint"] != shard.job.fingerprint:
+        record["fingerprint"] = shard.job.fingerprint
+        write_json(mark, record)
+    return record
+
+
+def explain(job: TaskCollection) -> None:
+    """Say why a finished collection is begun anew, or goes on."""
+    if not (job.folder / manifest.NAME).exists():
+        return
+    old = manifest.read_manifest(job.folder).get("decides")
+    if old and (reason := manifest.difference(old, job.decides)):
+        log.info("%s: collected again, as this changed: %s", job.task.id, reason)
 
 
 def collect_shard(shard: Shard) -> None:
@@ -301,15 +329,15 @@ def finish(job: TaskCollection, records: list[Record]) -> dict[str, Any]:
     """Keep the shards that the budget needs, and write the task's manifest, which is returned."""
     records = records[: len(shard_slots(job.settings, [record["steps"] for record in records]))]
     engine = engines.identity(job.task, job.decides["env"])
-    content = write_manifest(job.task, job.decides, job.expert, records, engine=engine)
-    distinct, episodes = content["distinct"], content["totals"]["rows"]
+    written = write_manifest(job.task, job.decides, job.expert, records, engine=engine)
+    distinct, episodes = written["distinct"], written["totals"]["rows"]
     if distinct is not None and distinct < episodes:
         log.warning(
             "%s: only %d of %d episodes are distinct: its expert repeats itself, as a policy that "
             "takes its likeliest action does where little is random ('expert.mode: sample' varies)",
             job.task.id, distinct, episodes,
         )  # fmt: skip
-    return content
+    return written
 
 
 def remove_temporaries(folder: Path, of: str = "*") -> None:
@@ -326,6 +354,7 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
         choices=(*PUBLISHED_DOMAINS, ENVIRONMENTS),
         help=f"whose tasks to play; '{ENVIRONMENTS}': those that the profile brings",
     )
+    add_accept_code(parser)
 
 
 if __name__ == "__main__":

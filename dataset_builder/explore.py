@@ -33,6 +33,7 @@ from dataset_builder.pictures import (
 )
 from dataset_builder.vision.contact_sheet import contact_sheet
 from pipeline.errors import UserError, did_you_mean
+from pipeline.ownership import check_picture, mark
 from pipeline.paths import ARTIFACTS, DATASET
 from pipeline.shards import open_shard, read_rows, read_tables, to_numpy
 from pipeline.stage import exit_with_one_line, write_atomic
@@ -190,8 +191,10 @@ def explore(folder: Path, task: str | None, split: str, output: Path) -> list[Pa
             console.rule()
             console.print(text, markup=False, highlight=False)
     written = []
+    for suffix in (".png", ".gif"):
+        check_picture(output / f"{task}{suffix}")
     for name, data in pictures(task, files):
-        write_atomic(output / name, data)
+        write_atomic(output / name, mark(data))
         written.append(output / name)
         console.print(f"wrote {output / name}", highlight=False)
     return written

@@ -4,7 +4,7 @@
 
 The columns are those of the published dataset (arXiv 2402.09844) with their types: Atari's frames
 become stacks of four, each one RGBA picture (`image_observations`), and discrete observations are
-int64. What it does not have, such as seeds, is left out. The new folder appears whole.
+int64. What it does not have, such as seeds, is left out. Its files appear when all are written.
 """
 
 import argparse
@@ -22,12 +22,11 @@ from dataset_builder.publish import read_contents
 from dataset_builder.vision.images import encode_png
 from pipeline import frames, manifest
 from pipeline.errors import UserError, did_you_mean
+from pipeline.publication import Publication, check_place, check_target, published
 from pipeline.shards import open_shard, read_tables, sha256, write_files
-from pipeline.stage import exit_with_one_line, progress, replaced_folder, write_atomic
+from pipeline.stage import exit_with_one_line, progress, write_atomic
 
 SPLITS = ("train", "test")
-TITLE = "# Jack of All Trades, in the published layout"
-"""By this line of its README an earlier export is known, which may be replaced."""
 
 _PICTURE = pa.struct({"bytes": pa.binary(), "path": pa.string()})
 _IMAGE = {"_type": "Image"}
@@ -101,15 +100,16 @@ def export(
     """Write a dataset, or at most ``episodes`` rows of each split of it, to a new folder.
 
     UserError if the dataset or one of ``configs`` is not there or damaged, or if ``target`` holds
-    anything but an earlier export.
+    anything but an earlier export, whose files are replaced.
     """
     contents = read_contents(folder)
     for name in configs or []:
         if name not in contents:
             raise UserError(f"'{folder}' has no '{name}'{did_you_mean(name, contents)}")
-    _check_target(folder.resolve(), target.resolve())
+    place = check_place(target, [folder], f"'{target}'")
+    marker = check_target(place, Publication("export", str(folder.resolve())), f"'{target}'")
     try:
-        with replaced_folder(target) as temporary:
+        with published(place, marker) as temporary:
             written = {
                 name: _write_config(folder / name, contents[name], temporary / name, episodes)
                 for name in sorted(set(configs or contents))
@@ -147,20 +147,6 @@ def write_split(
     return write_files(folder, split, published_schema(open_shard(files[0]).schema_arrow), tables)
 
 
-def _check_target(folder: Path, target: Path) -> None:
-    if target == folder or folder in target.parents or target in folder.parents:
-        raise UserError(f"'{target}' overlaps with the dataset itself: name another folder")
-    if not target.exists():
-        return
-    readme = target / "README.md"
-    exported = target.is_dir() and (
-        (readme.is_file() and TITLE in readme.read_text("utf8", errors="replace").splitlines())
-        or not any(target.iterdir())
-    )
-    if not exported:
-        raise UserError(f"'{target}' exists and is not an earlier export: name a new folder")
-
-
 def _readme(written: dict[str, dict[str, list[Path]]]) -> str:
     """What `datasets` needs to find the splits of each configuration."""
     configs = []
@@ -180,7 +166,7 @@ def _readme(written: dict[str, dict[str, list[Path]]]) -> str:
     header = yaml.safe_dump({"configs": configs}, sort_keys=False)
     return f"""---
 {header}---
-{TITLE}
+# Jack of All Trades, in the published layout
 
 Written by `python -m dataset_builder.export`. The columns and types are those of Gallouédec et al.
 2024 ([arXiv 2402.09844](https://arxiv.org/abs/2402.09844)); the data is made anew.

@@ -10,10 +10,13 @@ from typing import Any
 from pipeline import manifest, paths
 from pipeline.errors import UserError
 from pipeline.params import Params
-from pipeline.stage import log, replaced_folder, run_stage, write_json
+from pipeline.publication import Publication, check_place, check_target, published, upload
+from pipeline.stage import log, run_stage, write_json
 
 RECORD = paths.ARTIFACTS / "published.json"
 """The record of where the dataset went, and what was in it."""
+STATISTICS = "statistics.json"
+KIND, OPTION = "dataset", "'publish.to'"
 
 
 def main(params: Params, arguments: argparse.Namespace) -> None:
@@ -22,7 +25,11 @@ def main(params: Params, arguments: argparse.Namespace) -> None:
     contents = read_contents(folder)
     stop_at(file_problems(folder, contents), "build it again")
     kind, _, target = params.publish.to.partition(":")
-    where = to_folder(folder, Path(target)) if kind == "folder" else to_hub(folder, target)
+    profile = params.profile
+    if kind == "folder":
+        where = to_folder(folder, Path(target), profile)
+    else:
+        where = to_hub(folder, target, profile)
     sums = {
         f"{name}/{entry['file']}": entry["sha256"]
         for name, content in contents.items()
@@ -66,35 +73,39 @@ def dataset_files(folder: Path) -> Iterator[Path]:
             yield file.relative_to(folder)
 
 
-def to_folder(folder: Path, target: Path) -> dict[str, Any]:
-    """Hard links where the file system allows, copies elsewhere; the target changes at once."""
-    target = target.expanduser().resolve()
-    if target == folder or folder in target.parents or target in folder.parents:
-        raise UserError(f"'publish.to' names '{target}', which overlaps with the dataset itself")
-    if not _replaceable(target):
-        raise UserError(
-            f"'{target}' holds something other than a published dataset: "
-            "empty it, or name another folder in 'publish.to'"
-        )
+def to_folder(folder: Path, target: Path, profile: str) -> dict[str, Any]:
+    """Hard links where the file system allows, copies elsewhere; checked before they take their
+    places. Only what an earlier publication put there is replaced or deleted."""
+    target = check_place(target, [folder], OPTION)
+    marker = check_target(target, Publication(KIND, profile), OPTION, earlier_files)
+    files = list(dataset_files(folder))
     try:
-        with replaced_folder(target) as temporary:
-            for file in dataset_files(folder):
+        with published(target, marker) as temporary:
+            for file in files:
                 (temporary / file).parent.mkdir(exist_ok=True)
                 _link(folder / file, temporary / file)
             stop_at(file_problems(temporary, read_contents(temporary)), "is the disk full?")
     except OSError as error:
         raise UserError(f"cannot write to '{target}' ({error}): check 'publish.to'") from None
-    return {"files": len(list(dataset_files(target)))}
+    return {"files": len(files)}
 
 
-def _replaceable(target: Path) -> bool:
-    """Whether nothing but a dataset published earlier would be lost."""
-    if not target.exists():
-        return True
-    if not target.is_dir():
-        return False
-    others = [path for path in target.iterdir() if path.name != "README.md"]
-    return all((path / manifest.NAME).is_file() for path in others)
+def earlier_files(target: Path) -> list[str]:
+    """The files of a dataset published before there were markers; empty if it is not whole."""
+    try:
+        contents = read_contents(target)
+    except UserError:
+        return []
+    if file_problems(target, contents):
+        return []
+    names = [
+        f"{name}/{file}"
+        for name, content in contents.items()
+        for file in (
+            manifest.NAME, STATISTICS, *(entry["file"] for entry in content["files"])
+        )
+    ]  # fmt: skip
+    return ["README.md", *(name for name in names if (target / name).is_file())]
 
 
 def _link(source: Path, target: Path) -> None:
@@ -108,39 +119,13 @@ def _link(source: Path, target: Path) -> None:
     shutil.copyfile(source, target)
 
 
-def to_hub(folder: Path, repository: str) -> dict[str, Any]:
+def to_hub(folder: Path, repository: str, profile: str) -> dict[str, Any]:
     """Upload to a dataset repository; what is there already is not sent again.
 
     Configurations that the dataset no longer has are deleted in the same commit.
     """
-    from huggingface_hub import HfApi
-
-    # The package of the Hub's HTTP client changes its name between releases.
-    from huggingface_hub.errors import (
-        HFValidationError,
-        HTTPError,  # pyright: ignore[reportPrivateImportUsage]
-    )
-
-    api = HfApi()
-    try:
-        api.create_repo(repository, repo_type="dataset", exist_ok=True)
-        commit = api.upload_folder(
-            repo_id=repository,
-            repo_type="dataset",
-            folder_path=folder,
-            allow_patterns=[str(file) for file in dataset_files(folder)],
-            delete_patterns="*",
-            commit_message="Publish the dataset",
-        )
-    except HFValidationError as error:
-        raise UserError(f"'publish.to': '{repository}' is no repository's name: {error}") from None
-    except (HTTPError, OSError, RuntimeError) as error:
-        cause = error.__cause__ or error
-        reason = (str(cause).strip() or type(cause).__name__).splitlines()[0]
-        raise UserError(
-            f"cannot upload to '{repository}' ({reason}): check the network and `hf auth login`, "
-            "then run the stage again; it goes on from there"
-        ) from None
+    files = {file.as_posix(): folder / file for file in dataset_files(folder)}
+    commit = upload(repository, "dataset", files, Publication(KIND, profile), OPTION)
     return {"commit": commit.oid, "url": commit.commit_url}
 
 

@@ -11,8 +11,6 @@ from pipeline.rollout import Outcome, play_scores
 from pipeline.seeds import env_seeds, sequence
 from pipeline.types import Policy, Task
 
-VERSION = 2
-"""The version of the rules: another one judges every expert anew."""
 SLOTS = 20
 """Environments played side by side."""
 NEAR_REFERENCE = 0.9

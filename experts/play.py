@@ -20,6 +20,7 @@ from experts.load import load_policy
 from pipeline.domains import get_domain
 from pipeline.engines import make_envs, render_options
 from pipeline.errors import UserError
+from pipeline.ownership import check_picture, mark
 from pipeline.params import Params
 from pipeline.paths import expert_folder
 from pipeline.seeds import env_seeds
@@ -94,8 +95,8 @@ def _small(picture: np.ndarray) -> np.ndarray:
 
 
 def encode(pictures: list[np.ndarray], suffix: str) -> bytes:
-    """An endless GIF (``.gif``) or a video that browsers play (``.mp4``, VP9)."""
-    return to_gif(pictures) if suffix == ".gif" else to_mp4(pictures)
+    """An endless GIF (``.gif``) or a video that browsers play (``.mp4``, VP9), with our mark."""
+    return mark(to_gif(pictures) if suffix == ".gif" else to_mp4(pictures))
 
 
 def to_gif(pictures: list[np.ndarray]) -> bytes:
@@ -132,6 +133,7 @@ def main(params: Params, arguments: Namespace) -> None:
         least = 0 if name == "seed" else 1
         if getattr(arguments, name) < least:
             raise UserError(f"--{name} is {getattr(arguments, name)}: at least {least}")
+    check_picture(output)
     task = get_task(arguments.task)
 
     def make_policy(seed: int) -> Policy:

@@ -8,8 +8,9 @@ from typing import Any, Literal
 import numpy as np
 
 from experts.gate import Baseline
-from pipeline.engines import decided_options, make_envs
+from pipeline import closure, engines
 from pipeline.fanout import fan_out
+from pipeline.manifest import difference
 from pipeline.params import Params
 from pipeline.paths import RANDOM, RANDOM_SCORES
 from pipeline.random_policy import NoopPolicy, RandomPolicy
@@ -39,8 +40,11 @@ class BaselinePlay:
     @property
     def settings(self) -> dict[str, Any]:
         """What decides the result."""
-        settings = {key: getattr(self, key) for key in ("task", "episodes", "seed", "env")}
-        return settings if self.policy == "random" else {**settings, "policy": self.policy}
+        return {
+            **{key: getattr(self, key) for key in ("task", "policy", "episodes", "seed", "env")},
+            "definition": engines.definition(get_task(self.task), self.env),
+            "code": closure.digests("experts.random_scores:play_baseline"),
+        }
 
 
 def random_play(params: Params, task: str) -> BaselinePlay:
@@ -57,7 +61,7 @@ def noop_play(params: Params, task: str) -> BaselinePlay:
 def _play(
     params: Params, task: str, policy: Literal["random", "noop"], episodes: int, file: Path
 ) -> BaselinePlay:
-    env = decided_options(get_task(task), params.env_of(task))
+    env = engines.decided_options(get_task(task), params.env_of(task))
     return BaselinePlay(task, policy, episodes, params.seed, env, file.resolve())
 
 
@@ -67,7 +71,7 @@ def play_baseline(unit: BaselinePlay) -> dict[str, Any]:
     slots = min(SLOTS, unit.episodes)
     seeds = env_seeds(unit.seed, "random", task.id, count=slots)
     policy: Policy = RandomPolicy(unit.seed) if unit.policy == "random" else NoopPolicy()
-    envs = make_envs(task, seeds, **unit.env)
+    envs = engines.make_envs(task, seeds, **unit.env)
     try:
         outcomes = play_scores(envs, policy, -(-unit.episodes // slots))
     finally:
@@ -86,6 +90,9 @@ def baseline_result(unit: BaselinePlay) -> dict[str, Any]:
     """What such play earned, as ``play_baseline`` says it; played once for all stages."""
     known = read_json(unit.file) if unit.file.exists() else {}
     if known.get("settings") != unit.settings:
+        if known:
+            reason = difference(known["settings"], unit.settings)
+            log.info("%s: %s play anew, as this changed: %s", unit.task, unit.policy, reason)
         known = play_baseline(unit)
         write_json(unit.file, known)
     return known
@@ -103,6 +110,8 @@ def main(params: Params, arguments: Namespace) -> None:
     scores = fan_out(
         baseline_result, units, workers=params.workers, desc="random play", name=lambda u: u.task
     )
+    for score in scores:
+        score.pop("settings")
     write_json(RANDOM_SCORES, dict(zip(params.tasks, scores, strict=True)))
     for unit, score in zip(units, scores, strict=True):
         log.info("%-40s %10.2f ± %.2f", unit.task, score["mean"], score["std"])

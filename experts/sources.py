@@ -48,6 +48,12 @@ def shipped(task: Task, folder: Path) -> dict[str, Any]:
         return _copied(task, path, folder)
 
 
+def shipped_checksum(task: Task) -> str:
+    """The checksum of the expert that is part of this package; "" without one."""
+    with as_file(shipped_root() / task.id) as path:
+        return _checksum(path) if path.is_dir() else ""
+
+
 def hub(task: Task, source: str, folder: Path, env: dict[str, Any]) -> dict[str, Any]:
     """Download ``hub:<repo>@<revision>`` and take it over: an expert's folder or a training folder
     of Sample Factory, or one of them a task.
@@ -97,7 +103,12 @@ def file_checksum(task: Task, source: str) -> str:
     if checkpoint:
         files = [checkpoint, foreign.find_settings(checkpoint)]
     else:
-        files = [path / name for name in FILES if (path / name).is_file()]
+        return _checksum(path)
+    return fingerprint({file.name: sha256(file) for file in files})
+
+
+def _checksum(folder: Path) -> str:
+    files = [folder / name for name in FILES if (folder / name).is_file()]
     return fingerprint({file.name: sha256(file) for file in files})
 
 

@@ -9,7 +9,7 @@ import threading
 from argparse import ArgumentParser, Namespace
 from collections.abc import Iterator
 from contextlib import contextmanager
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from importlib.metadata import version
 from pathlib import Path
 from typing import Any
@@ -18,18 +18,19 @@ from experts import sources
 from experts.appo import network
 from experts.appo.checkpoints import summaries_of
 from experts.appo.curve import read_curve
-from experts.gate import VERDICTS, VERSION, judge, play
+from experts.gate import VERDICTS, judge, play
 from experts.load import load_policy
 from experts.random_scores import BaselinePlay, baseline, noop_play, random_play
+from pipeline import closure, engines
 from pipeline.domains import ENVIRONMENTS, PUBLISHED_DOMAINS, get_domain
-from pipeline.engines import decided_options
 from pipeline.fanout import fan_out
-from pipeline.manifest import fingerprint, package_versions
+from pipeline.manifest import difference, fingerprint, package_versions, same_but_code
 from pipeline.params import Params
 from pipeline.paths import ARTIFACTS, EXPERTS, METRICS, expert_folder
 from pipeline.seeds import sequence
 from pipeline.shards import sha256
 from pipeline.stage import (
+    add_accept_code,
     log,
     read_json,
     replaced_folder,
@@ -69,22 +70,51 @@ class ExpertJob:
     """The folder that keeps its training meanwhile."""
     threads: int = 1
     """Threads of the environments and the learner; they decide how fast it goes."""
+    accept_code: bool = False
+    """Whether an expert that other code made is taken as it is."""
 
     @property
     def env(self) -> dict[str, Any]:
-        """Everything that decides the environments."""
-        return decided_options(get_task(self.task), self.options)
+        """What the profile decides of the environments."""
+        return engines.decided_options(get_task(self.task), self.options)
 
     @property
-    def fingerprint(self) -> str:
-        """Everything that decides the weights; another one makes the expert anew."""
+    def definition(self) -> dict[str, Any]:
+        """What else decides the environments."""
+        return engines.definition(get_task(self.task), self.options)
+
+    @property
+    def decides(self) -> dict[str, Any]:
+        """Everything that decides the weights."""
+        decides = self._settings
+        if self.source == "train":
+            decides["definition"] = self.definition
+            decides["code"] = closure.digests("experts.train:train_expert")
+        if self.source == "shipped":
+            decides["content"] = sources.shipped_checksum(get_task(self.task))
+        return decides
+
+    @property
+    def _settings(self) -> dict[str, Any]:
         decides: dict[str, Any] = {"format": FORMAT, "task": self.task, "source": self.source}
         if self.source.startswith("file:"):
             decides["source"] = sources.file_checksum(get_task(self.task), self.source)
         if self.source == "train":
             keys = ("steps", "envs", "recipe", "env", "seed")
             decides |= {key: getattr(self, key) for key in keys}
-        return fingerprint(decides)
+        return decides
+
+    @property
+    def fingerprint(self) -> str:
+        """Another one makes the expert anew."""
+        return fingerprint(self.decides)
+
+    @property
+    def earlier(self) -> str:
+        """The fingerprint of an expert that was made before code was part of it: it is taken over
+        as it is.
+        """
+        return fingerprint(self._settings)
 
     @property
     def state(self) -> Path:
@@ -124,18 +154,35 @@ def expert_jobs(params: Params, name: str) -> list[ExpertJob]:
 def make_expert(job: ExpertJob) -> dict[str, Any]:
     """Make and score one expert, unless it is there as it would be made now; its score."""
     path = job.folder / "config.json"
-    if not path.exists() or read_json(path).get("fingerprint") != job.fingerprint:
-        with replaced_folder(job.folder) as folder:
-            make = MAKE.get(job.source.partition(":")[0], scripted)
-            config = make(job, folder)
-            config |= {"source": job.source, "fingerprint": job.fingerprint}
-            write_json(folder / "config.json", config)
-            score(job, folder)
-        shutil.rmtree(job.training, ignore_errors=True)
-    config = read_json(path)
-    if job.mode and config.get("mode", job.mode) != job.mode:
-        write_json(path, {**config, "mode": job.mode})
-    return score(job, job.folder)
+    known = read_json(path) if path.exists() else {}
+    if known and is_made(job, known):
+        told = {"fingerprint": job.fingerprint, "decides": job.decides}
+        mode = job.mode or known.get("mode")
+        told |= {"mode": mode} if "mode" in known else {}
+        if any(known.get(key) != value for key, value in told.items()):
+            write_json(path, {**known, **told})
+        return score(job, job.folder)
+    if known:
+        reason = difference(known.get("decides"), job.decides)
+        log.info("%s: made anew, as this changed: %s", job.task, reason)
+    with replaced_folder(job.folder) as folder:
+        make = MAKE.get(job.source.partition(":")[0], scripted)
+        config = make(job, folder)
+        config |= {
+            "source": job.source, "fingerprint": job.fingerprint, "decides": job.decides
+        }  # fmt: skip
+        if job.mode and "mode" in config:
+            config["mode"] = job.mode
+        write_json(folder / "config.json", config)
+        result = score(job, folder)
+    shutil.rmtree(job.training, ignore_errors=True)
+    return result
+
+
+def is_made(job: ExpertJob, config: dict[str, Any]) -> bool:
+    """Whether the expert of this description is as it would be made now."""
+    accepted = job.accept_code and same_but_code(config.get("decides"), job.decides)
+    return accepted or config.get("fingerprint") in (job.fingerprint, job.earlier)
 
 
 def score(job: ExpertJob, folder: Path) -> dict[str, Any]:
@@ -148,15 +195,21 @@ def score(job: ExpertJob, folder: Path) -> dict[str, Any]:
         "episodes": job.episodes,
         "seed": job.seed,
         "env": job.env,
+        "definition": job.definition,
         "random": job.random.settings,
         "noop": job.noop.settings,
-        "rules": VERSION,
+        "references": [task.expert_mean, task.human_mean, task.max_score],
+        "code": closure.digests(play, judge, load_policy, type(policy)),
     }
-    if path.exists() and (known := read_json(path)).get("fingerprint") == fingerprint(decides):
+    known = read_json(path) if path.exists() else {}
+    if known.get("fingerprint") == fingerprint(decides):
         return known
+    if known:
+        reason = difference(known.get("decides"), decides)
+        log.info("%s: scored anew, as this changed: %s", job.task, reason)
     outcomes = play(task, policy, job.episodes, job.seed, job.env)
     verdict = judge(task, outcomes, baseline(job.random), baseline(job.noop), job.seed)
-    result = {**verdict.to_dict(), "fingerprint": fingerprint(decides)}
+    result = {**verdict.to_dict(), "fingerprint": fingerprint(decides), "decides": decides}
     write_json(path, result)
     return result
 
@@ -253,7 +306,10 @@ def main(params: Params, arguments: Namespace) -> None:
     (EXPERTS / arguments.domain).mkdir(parents=True, exist_ok=True)
     jobs, scores = [], []
     for name in params.domains_of(arguments.domain):
-        of_domain, expert = expert_jobs(params, name), params.domain(name).expert
+        of_domain = [
+            replace(job, accept_code=arguments.accept_code) for job in expert_jobs(params, name)
+        ]
+        expert = params.domain(name).expert
         with followed([job for job in of_domain if job.source == "train"]):
             scores += fan_out(
                 make_expert,
@@ -282,6 +338,7 @@ def add_arguments(parser: ArgumentParser) -> None:
         choices=(*PUBLISHED_DOMAINS, ENVIRONMENTS),
         help=f"whose experts to make; '{ENVIRONMENTS}': those of what the profile brings",
     )
+    add_accept_code(parser)
 
 
 if __name__ == "__main__":

@@ -2,7 +2,7 @@
 
 import hashlib
 import json
-from collections.abc import Mapping
+from collections.abc import Iterator, Mapping
 from importlib.metadata import PackageNotFoundError, version
 from pathlib import Path
 from typing import Any
@@ -19,6 +19,34 @@ PACKAGES = ("envpool", "gymnasium", "metaworld", "minigrid", "mujoco", "numpy", 
 def fingerprint(decides: Mapping[str, Any]) -> str:
     """sha256 of JSON-like settings, hexadecimal; the order of keys does not matter."""
     return hashlib.sha256(json.dumps(decides, sort_keys=True).encode()).hexdigest()
+
+
+def difference(old: Any, new: Any) -> str:
+    """What differs between two sets of what decides a result, in a few words for a log line."""
+    if not isinstance(old, dict) or not isinstance(new, dict):
+        return "it is not known what decided it"
+    names = list(_differing(old, new))
+    return ", ".join(names[:4]) + (f" and {len(names) - 4} more" if len(names) > 4 else "")
+
+
+def same_but_code(old: Any, new: Any) -> bool:
+    """Whether two sets of what decides a result differ in this project's code alone."""
+    return _without_code(old) == _without_code(new)
+
+
+def _without_code(decides: Any) -> Any:
+    if not isinstance(decides, dict):
+        return decides
+    return {key: _without_code(value) for key, value in decides.items() if key != "code"}
+
+
+def _differing(old: dict[str, Any], new: dict[str, Any], prefix: str = "") -> Iterator[str]:
+    for key in sorted({*old, *new}):
+        before, after = old.get(key), new.get(key)
+        if isinstance(before, dict) and isinstance(after, dict):
+            yield from _differing(before, after, f"{prefix}{key} ")
+        elif before != after:
+            yield f"{prefix}{key}"
 
 
 def package_versions() -> dict[str, str]:

@@ -15,9 +15,12 @@ RANDOM_SCORES = RANDOM / "scores.json"
 CORPORA = ARTIFACTS / "corpora"
 DATASET = ARTIFACTS / "dataset"
 PUBLISHED = ARTIFACTS / "published"
+PUBLISHED_EXPERTS = ARTIFACTS / "published_experts"
+"""The folder in which repositories of experts are put together that go to the Hub."""
 JAT = ARTIFACTS / "jat"
 EVALUATION = ARTIFACTS / "evaluation"
 REPORT = ARTIFACTS / "report"
+CODE = ARTIFACTS / "code"
 
 
 def expert_folder(task: Task) -> Path:

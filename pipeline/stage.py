@@ -42,6 +42,15 @@ def run_stage(
     exit_with_one_line(run)
 
 
+def add_accept_code(parser: argparse.ArgumentParser) -> None:
+    """The option of stages whose results take long to make."""
+    parser.add_argument(
+        "--accept-code",
+        action="store_true",
+        help="take results as they are that differ in nothing but the code that made them",
+    )
+
+
 def exit_with_one_line(run: Callable[[], None]) -> None:
     """Call ``run``; a UserError becomes one line on standard error and exit code 2."""
     start_logging()

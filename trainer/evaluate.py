@@ -1,8 +1,6 @@
 """Stage: play every task with a trained JAT, read the corpora's test split, and sum up."""
 
 import argparse
-import hashlib
-import json
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -10,9 +8,11 @@ from typing import Any
 import numpy as np
 import torch
 
-from pipeline.engines import decided_options, make_envs
+from pipeline import closure, manifest
+from pipeline.engines import decided_options, definition, make_envs
 from pipeline.errors import UserError, did_you_mean
 from pipeline.fanout import fan_out
+from pipeline.ownership import check_json
 from pipeline.params import Params
 from pipeline.paths import (
     DATASET,
@@ -47,8 +47,13 @@ class TaskEvaluation:
     """Options of the environments."""
     seed: int
     file: Path
-    key: str
-    """Changes with anything that changes the result."""
+    facts: dict[str, Any]
+    """Everything that decides the result."""
+
+    @property
+    def key(self) -> str:
+        """Changes with anything that changes the result."""
+        return manifest.fingerprint(self.facts)
 
 
 def add_arguments(parser: argparse.ArgumentParser) -> None:
@@ -62,6 +67,7 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
 
 def main(params: Params, arguments: argparse.Namespace) -> None:
     """Evaluate what is not evaluated yet, then write scores.json and the metrics."""
+    check_json(arguments.output / "scores.json", ("tasks", "domains", "corpora"))
     results = play_and_read(params, arguments)
     scores = summarise(results, params.evaluation.bootstrap, params.seed)
     write_json(arguments.output / "scores.json", scores)
@@ -73,6 +79,8 @@ def main(params: Params, arguments: argparse.Namespace) -> None:
 def play_and_read(params: Params, arguments: argparse.Namespace) -> dict[str, dict[str, Any]]:
     """Task -> its result, which stays below ``arguments.output`` for the next call."""
     jobs = make_jobs(params, arguments)
+    for job in jobs:
+        check_json(job.file, ("key", "result"))
     fan_out(evaluate, jobs, workers=params.workers, desc="evaluate", name=lambda job: job.task)
     return {job.task: read_json(job.file)["result"] for job in jobs}
 
@@ -100,26 +108,47 @@ def make_jobs(params: Params, arguments: argparse.Namespace) -> list[TaskEvaluat
     checksum = model_checksum(folder)
     jobs = []
     for task in tasks:
-        options = {}
-        if specs[task].episodic:
-            options = decided_options(get_task(task), params.env_of(task))
-        data = fingerprint(dataset, task, "test") if dataset and task in corpora else None
-        facts = [checksum, settings.model_dump(mode="json"), options, params.seed, data]
-        key = hashlib.sha256(json.dumps(facts, sort_keys=True).encode()).hexdigest()
+        episodic = specs[task].episodic
+        options = decided_options(get_task(task), params.env_of(task)) if episodic else {}
+        facts: dict[str, Any] = {"model": checksum, "seed": params.seed}
+        if episodic:
+            domain = specs[task].domain
+            facts |= {
+                "env": options,
+                "definition": definition(get_task(task), params.env_of(task)),
+                "episodes": settings.episodes_of(domain),
+                "envs": settings.envs,
+                "context_share": settings.context_share,
+                "sample": settings.samples(domain),
+                "code": closure.digests("trainer.evaluate:play"),
+            }
+        else:
+            assert dataset is not None
+            facts |= {
+                "data": fingerprint(dataset, task, "test"),
+                "tokens": settings.corpus_tokens,
+                "code": closure.digests("trainer.evaluate:read"),
+            }
         file = arguments.output / f"{task}.json"
         job = TaskEvaluation(
-            task, specs[task], folder, dataset, settings, options, params.seed, file.absolute(), key
-        )
+            task, specs[task], folder, dataset, settings, options, params.seed, file.absolute(),
+            facts,
+        )  # fmt: skip
         jobs.append(job)
     return jobs
 
 
 def evaluate(job: TaskEvaluation) -> None:
     """Write one task's result, unless it is there already."""
-    if job.file.exists() and read_json(job.file).get("key") == job.key:
+    known = read_json(job.file) if job.file.exists() else {}
+    if known.get("key") == job.key:
         return
+    if known:
+        reason = manifest.difference(known.get("decides"), job.facts)
+        log.info("%s: evaluated anew, as this changed: %s", job.task, reason)
     result = play(job) if job.spec.episodic else read(job)
-    write_json(job.file, {"key": job.key, "result": {"domain": job.spec.domain, **result}})
+    result = {"domain": job.spec.domain, **result}
+    write_json(job.file, {"key": job.key, "decides": job.facts, "result": result})
 
 
 def play(job: TaskEvaluation) -> dict[str, Any]:

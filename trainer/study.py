@@ -24,7 +24,7 @@ from pipeline.paths import ARTIFACTS, DATASET
 from pipeline.stage import log, run_stage
 from pipeline.tasks import get_task
 from trainer import evaluate, run
-from trainer.reporting.study_table import Run, write_study
+from trainer.reporting.study_table import Run, check_study, write_study
 
 STUDIES = ARTIFACTS / "studies"
 KAPPAS = (0.0, 0.005, 0.05, 0.5)
@@ -135,6 +135,7 @@ def main(params: Params, arguments: argparse.Namespace) -> None:
     traits: set[str] = set().union(*(traits_of(task, params) for task in tasks))
     variants = make_variants(arguments, traits)
     folder: Path = arguments.output / arguments.study
+    check_study(folder)
     runs: dict[str, list[Run]] = {variant.name: [] for variant in variants}
     for seed in range(params.seed, params.seed + arguments.seeds):
         for variant in variants:

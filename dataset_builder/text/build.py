@@ -14,7 +14,6 @@ meet in one shard; near-duplicates across shards stay. With `shards: 1` all dupl
 
 import argparse
 import hashlib
-import json
 import os
 import shutil
 from collections.abc import Iterable, Iterator
@@ -27,12 +26,14 @@ import numpy as np
 import pyarrow as pa
 import pyarrow.parquet as pq
 
+from dataset_builder import reports
 from dataset_builder.text.clean import Filtered, Rules, clean, filter_documents, merge_reports
 from dataset_builder.text.document import Document
 from dataset_builder.text.sources import open_source, source_fingerprint
-from pipeline import seeds
+from pipeline import closure, manifest, seeds
 from pipeline.errors import UserError, did_you_mean
 from pipeline.fanout import fan_out
+from pipeline.ownership import check_folder, check_rows
 from pipeline.params import Params
 from pipeline.paths import CORPORA, METRICS
 from pipeline.schema import arrow_schema
@@ -68,10 +69,12 @@ def build_text(
         UserError: the source cannot be read, or no document passed the filters.
     """
     folder = Path(output_dir) / settings.name
-    fingerprint = _fingerprint(settings, seed)
-    if report := _finished(folder, fingerprint):
+    decides = _decides(settings, seed)
+    if report := reports.finished(folder, decides):
         log.info("%s: unchanged, nothing to do", folder)
         return report
+    check_folder(folder, "report.json", "settings", lambda report: report.get("files", ()))
+    fingerprint = manifest.fingerprint(decides)
     work = folder.with_name(f".{settings.name}.part")
     state = work / "state"
     if not (state / fingerprint).exists():
@@ -83,14 +86,14 @@ def build_text(
             settings.source, limit=settings.limit, text_column=settings.text_column
         )
         deal(progress(documents, f"{settings.name}: read", settings.limit), state, settings.shards)
-    reports = [_build_shard(settings, seed, work, k, workers) for k in range(settings.shards)]
-    report = merge_reports(reports)
+    shards = [_build_shard(settings, seed, work, k, workers) for k in range(settings.shards)]
+    report = merge_reports(shards)
     if not report["documents"]["kept"]:
         raise UserError(
             f"{settings.name}: no document of {settings.source} passed the filters "
             f"({report['dropped'] or 'it holds none'}); check language and source"
         )
-    report |= {"fingerprint": fingerprint, "settings": settings.model_dump(), "seed": seed}
+    report |= {"decides": decides, "settings": settings.model_dump(), "seed": seed}
     write_json(work / "report.json", report)
     # The marker first: whoever finds it may rely on the rest.
     (state / fingerprint).unlink()
@@ -99,28 +102,14 @@ def build_text(
     return report
 
 
-def _fingerprint(settings: TextCorpus, seed: int) -> str:
-    """A digest of all that decides what is built: settings, seed, source, this package itself."""
-    digest = hashlib.blake2b(digest_size=16)
-    digest.update(json.dumps([settings.model_dump(), seed], sort_keys=True).encode())
-    digest.update(source_fingerprint(settings.source).encode())
-    for path in sorted(Path(__file__).parent.rglob("*")):
-        if path.suffix in (".py", ".txt"):
-            digest.update(path.read_bytes())
-    return digest.hexdigest()
-
-
-def _finished(folder: Path, fingerprint: str) -> dict[str, Any] | None:
-    """The report of a corpus with this fingerprint all of whose files have their sizes."""
-    try:
-        report = json.loads((folder / "report.json").read_text(encoding="utf-8"))
-        if report["fingerprint"] != fingerprint:
-            return None
-        files = report["files"]
-        whole = all((folder / name).stat().st_size == size for name, size in files.items())
-    except (OSError, ValueError, KeyError, TypeError, AttributeError):
-        return None
-    return report if whole else None
+def _decides(settings: TextCorpus, seed: int) -> dict[str, Any]:
+    """All that decides what is built."""
+    return {
+        "settings": settings.model_dump(mode="json"),
+        "seed": seed,
+        "source": source_fingerprint(settings.source),
+        "code": closure.digests("dataset_builder.text.build:build_text"),
+    }
 
 
 def _put(work: Path, folder: Path) -> None:
@@ -199,7 +188,7 @@ def _build_shard(
         name = f"{split}-{shard:05d}-of-{settings.shards:05d}.parquet"
         written = write_shard(work / name, SCHEMA, _text_tables(texts, rows))
         report["rows"][split] = written["rows"]
-        report["files"][name] = written["bytes"]
+        report["files"][name] = reports.described(work / name)
     write_json(done, report)
     raw.unlink()
     return report
@@ -236,6 +225,7 @@ def main(params: Params, arguments: argparse.Namespace) -> None:
         hint = did_you_mean(arguments.corpus, names)
         raise UserError(f"no corpus '{arguments.corpus}' under 'text' in the parameters{hint}")
     arguments.output.mkdir(parents=True, exist_ok=True)
+    check_rows(Path(arguments.metrics), ("documents", "megabytes"))
     metrics = {}
     for corpus in params.text:
         if arguments.corpus in (None, corpus.name):

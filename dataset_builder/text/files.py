@@ -15,6 +15,7 @@ from fsspec.core import url_to_fs
 from httpx2 import HTTPError
 
 from dataset_builder.text.document import Document
+from pipeline.content import checksum
 from pipeline.errors import UserError
 
 FORMATS = (".txt", ".jsonl", ".jsonl.gz", ".parquet")
@@ -58,8 +59,7 @@ def files_fingerprint(where: str) -> str:
         if "file" not in filesystem.protocol:
             digest.update(filesystem.ukey(name).encode())
             continue
-        with filesystem.open(name, "rb") as file:
-            digest.update(hashlib.file_digest(file, "sha256").digest())  # pyright: ignore
+        digest.update(checksum(name).encode())
     return digest.hexdigest()
 
 

@@ -11,10 +11,9 @@ from __future__ import annotations
 
 import argparse
 import functools
-import hashlib
 import io
-import json
 import shutil
+from collections.abc import Iterable
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass
 from pathlib import Path
@@ -23,19 +22,22 @@ from typing import Any
 import pyarrow as pa
 import pyarrow.parquet as pq
 
+from dataset_builder import reports
 from dataset_builder.vision.contact_sheet import contact_sheet
 from dataset_builder.vision.images import Rejected
 from dataset_builder.vision.shards import SplitWriter
 from dataset_builder.vision.sources import Example, Source, open_source
+from pipeline import closure, manifest
 from pipeline.errors import UserError, did_you_mean
 from pipeline.fanout import fan_out
+from pipeline.ownership import check_folder, check_rows
 from pipeline.params import Params
 from pipeline.paths import CORPORA, METRICS
 from pipeline.settings import VisionCorpus
 from pipeline.stage import log, replaced_folder, run_stage, write_atomic, write_json
 
-FORMAT = 1  # raise it when the same settings give other files
 SAMPLES = 12
+SAMPLE_SHEET = "samples.png"
 PNG_SIGNATURE = b"\x89PNG"
 PART_SCHEMA = pa.schema(
     {"image": pa.binary(), "text": pa.string(), "kind": pa.string(), "dropped": pa.string()}
@@ -64,39 +66,37 @@ def build_vision(
     """
     folder = Path(output_dir) / corpus.name
     source = open_source(corpus, seed)
-    fingerprint = _fingerprint(source)
-    if report := _finished(folder, fingerprint):
+    decides = _decides(source)
+    if report := reports.finished(folder, decides):
         log.info("%s: unchanged, nothing to do", folder)
         return report
-    parts = folder.with_name(f".{folder.name}.parts-{fingerprint[:16]}")
+    check_folder(folder, "report.json", "settings", _files)
+    parts = folder.with_name(f".{folder.name}.parts-{manifest.fingerprint(decides)[:16]}")
     with replaced_folder(folder) as staging:
-        report = {"fingerprint": fingerprint, "settings": corpus.model_dump(), "seed": seed}
+        report = {"decides": decides, "settings": corpus.model_dump(), "seed": seed}
         report["test"], seen = _build_split(source, "test", parts, staging, workers)
         report["train"], _ = _build_split(source, "train", parts, staging, workers, seen)
-        write_atomic(staging / "samples.png", _samples(staging, report["train"]["files"]))
+        write_atomic(staging / SAMPLE_SHEET, _samples(staging, report["train"]["files"]))
         write_json(staging / "report.json", report)
     for stale in folder.parent.glob(f".{folder.name}.parts-*"):
         shutil.rmtree(stale)
     return report
 
 
-def _fingerprint(source: Source) -> str:
-    """A digest of everything that decides what is built."""
-    content = [FORMAT, source.corpus.model_dump(), source.seed, source.version()]
-    return hashlib.sha256(json.dumps(content, sort_keys=True).encode()).hexdigest()
+def _decides(source: Source) -> dict[str, Any]:
+    """All that decides what is built."""
+    return {
+        "settings": source.corpus.model_dump(mode="json"),
+        "seed": source.seed,
+        "source": source.version(),
+        "code": closure.digests("dataset_builder.vision.build:build_vision"),
+    }
 
 
-def _finished(folder: Path, fingerprint: str) -> dict[str, Any] | None:
-    """The report of a corpus with this fingerprint all of whose files have their sizes."""
-    try:
-        report = json.loads((folder / "report.json").read_text(encoding="utf8"))
-        if report["fingerprint"] != fingerprint:
-            return None
-        files = {**report["train"]["files"], **report["test"]["files"]}
-        whole = all((folder / name).stat().st_size == size for name, size in files.items())
-    except (OSError, ValueError, KeyError, TypeError):
-        return None
-    return report if whole else None
+def _files(report: dict[str, Any]) -> list[str]:
+    """The names of a corpus' files, but for the report itself."""
+    splits = (report.get(split, {}) for split in ("train", "test"))
+    return [SAMPLE_SHEET, *(name for split in splits for name in split.get("files", ()))]
 
 
 def _build_split(
@@ -137,7 +137,7 @@ def _build_split(
         "image_bytes": writer.bytes,
         "kinds": dict(sorted(writer.kinds.items())),
         "dropped": dict(sorted(writer.dropped.items())),
-        "files": {name: (folder / name).stat().st_size for name in files},
+        "files": {name: reports.described(folder / name) for name in files},
     }
     return summary, frozenset(writer.images)
 
@@ -181,7 +181,7 @@ def _take(writer: SplitWriter, part: Part) -> None:
             writer.add(name, Example(row["image"], row["text"], row["kind"]))
 
 
-def _samples(folder: Path, files: dict[str, int]) -> bytes:
+def _samples(folder: Path, files: Iterable[str]) -> bytes:
     """A contact sheet of the first examples."""
     rows = next(pq.ParquetFile(folder / next(iter(files))).iter_batches(SAMPLES)).to_pylist()
     return contact_sheet([(row["images"]["bytes"], row["text"]) for row in rows])
@@ -202,6 +202,7 @@ def main(params: Params, arguments: argparse.Namespace) -> None:
         hint = did_you_mean(arguments.corpus, names)
         raise UserError(f"no corpus '{arguments.corpus}' under 'vision' in the parameters{hint}")
     arguments.output.mkdir(parents=True, exist_ok=True)
+    check_rows(Path(arguments.metrics), ("train", "test"))
     metrics = {}
     for corpus in params.vision:
         if arguments.corpus in (None, corpus.name):

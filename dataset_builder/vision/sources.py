@@ -22,6 +22,8 @@ from dataset_builder.vision.fetch import fetch
 from dataset_builder.vision.grids import draw_scene, render
 from dataset_builder.vision.images import MAX_BYTES, Rejected, checked_image, encode_png
 from dataset_builder.vision.questions import ask, question_text
+from pipeline.content import checksum
+from pipeline.engines.versions import package
 from pipeline.errors import UserError
 from pipeline.seeds import sequence
 from pipeline.settings import VisionCorpus
@@ -86,8 +88,8 @@ class GridSource:
         self.asks = corpus.source == "grids:questions"
 
     def version(self) -> str:
-        """The generator's: raise it when the same seed gives another picture or text."""
-        return "1"
+        """The package that draws."""
+        return package("minigrid")
 
     def size(self, split: str) -> None:
         """Endless."""
@@ -128,12 +130,11 @@ class FileSource:
         self.order = {"test": order[:test], "train": order[test:]}
 
     def version(self) -> str:
-        """A digest of the captions, and of the images' names, sizes and times of change."""
+        """A digest of the captions, and of the folder's files."""
         digest = hashlib.sha256("\n".join(self.lines).encode())
         for path in sorted(self.folder.rglob("*")):
             if path.is_file():
-                facts = path.stat()
-                digest.update(f"{path}\0{facts.st_size}\0{facts.st_mtime_ns}\n".encode())
+                digest.update(f"{path.relative_to(self.folder)}\0{checksum(path)}\n".encode())
         return digest.hexdigest()
 
     def size(self, split: str) -> int:

@@ -8,9 +8,9 @@ from typing import Any
 import numpy as np
 from minigrid.core.actions import Actions
 
-from experts.bot import planner, search
 from experts.bot.planner import Bot, GaveUp
 from experts.bot.search import unsolvable
+from pipeline import closure
 from pipeline.engines.minigrid import MinigridEnv
 from pipeline.errors import UserError
 from pipeline.types import Observations, Task, VectorEnv
@@ -27,11 +27,8 @@ class BotPolicy:
     name = "babyai-bot"
 
     def __init__(self) -> None:
-        modules = (__file__, planner.__file__, search.__file__)
-        sources = [Path(path).read_bytes() for path in modules]
-        self.checksum = hashlib.sha256(
-            b"".join([*sources, version("minigrid").encode()])
-        ).hexdigest()
+        source = f"{closure.digest(BotPolicy)} minigrid {version('minigrid')}"
+        self.checksum = hashlib.sha256(source.encode()).hexdigest()
         self.abandoned: dict[int, str] = {}
         self._levels: list[Any] = []
         self._bots: dict[int, Bot] = {}

@@ -7,7 +7,7 @@ from typing import Any
 
 from experts.appo.curve import read_curve
 from experts.load import load_policy
-from experts.train import ExpertJob, expert_jobs, score
+from experts.train import ExpertJob, expert_jobs, is_made, score
 from pipeline.domains import PUBLISHED_DOMAINS, gymnasium, stage_of
 from pipeline.errors import UserError, did_you_mean
 from pipeline.params import Params
@@ -36,7 +36,7 @@ def trained_experts(params: Params, id: str | None = None) -> list[ExpertJob]:
         stage = stage_of(get_task(id).domain if id else "mujoco")
         raise UserError(f"no trained expert{which} is there: run `dvc repro train_{stage}` first")
     for job in trained:
-        if read_json(job.folder / "config.json").get("fingerprint") != job.fingerprint:
+        if not is_made(job, read_json(job.folder / "config.json")):
             raise UserError(
                 f"'{job.folder}' was made with other parameters than these: "
                 f"run `dvc repro train_{stage_of(get_task(job.task).domain)}`, or pass its --params"
@@ -82,6 +82,8 @@ def describe(job: ExpertJob) -> Described:
         }
     played = {"seed": job.seed, **{key: scored[key] for key in SCORES}}
     config = {**config, "provenance": {**known, "score": played}}
+    for told in (config, scored):
+        told.pop("decides", None)
     files = {"config.json": _json(config), "score.json": _json(scored)}
     for name in ("model.safetensors", "curve.csv"):
         if (job.folder / name).exists():

@@ -46,10 +46,18 @@ def brought() -> dict[str, str]:
     return dict(_brought)
 
 
+def module_name(name: str) -> str:
+    """The name under which the module of a domain is imported."""
+    if name in SHIPPED_DOMAINS:
+        return f"pipeline.domains.{name}"
+    where = _brought[name]
+    return f"jat_domain_{name.replace('-', '_')}" if where.endswith(".py") else where
+
+
 def get_domain(name: str) -> Domain:
     """The domain of that name; UserError with the nearest valid name otherwise."""
     if name in SHIPPED_DOMAINS:
-        return importlib.import_module(f"pipeline.domains.{name}").DOMAIN
+        return importlib.import_module(module_name(name)).DOMAIN
     if name in _brought:
         return _import(name, _brought[name])
     known = (*SHIPPED_DOMAINS, *_brought, *(entry.name for entry in entry_points(group=GROUP)))
@@ -86,7 +94,7 @@ def _load_module(dotted: str):
 
 def _load_file(name: str, path: Path):
     """The module of a file, imported once a process and found again by pickled objects."""
-    unique = f"jat_domain_{name.replace('-', '_')}"
+    unique = module_name(name)
     known = sys.modules.get(unique)
     if known is not None and known.__file__ == str(path):
         return known

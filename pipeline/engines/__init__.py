@@ -4,10 +4,12 @@
 """
 
 from collections.abc import Mapping, Sequence
+from dataclasses import asdict
 from typing import Any
 
 from pydantic import ValidationError
 
+from pipeline import closure
 from pipeline.domains import get_domain
 from pipeline.errors import UserError, did_you_mean
 from pipeline.types import Engine, Task, VectorEnv
@@ -78,6 +80,25 @@ def identity(task: Task, options: Mapping[str, Any]) -> dict[str, str]:
     """Who plays the task: ``engine`` and the ``simulator`` that is really loaded."""
     name, engine = _engine(task, options)
     return {"engine": name, "simulator": engine.loaded(task)}
+
+
+def definition(task: Task, options: Mapping[str, Any]) -> dict[str, Any]:
+    """What else decides a task's environments: who plays it, as what, on which code of this
+    project.
+    """
+    return {
+        **identity(task, options),
+        "gymnasium_id": task.gymnasium_id,
+        "envpool_id": task.envpool_id,
+        "time_limit": task.time_limit,
+        "modality": asdict(task.modality),
+        "code": closure.digests(make_envs, _engine(task, options)[1].make),
+    }
+
+
+def engine_of(task: Task, options: Mapping[str, Any]) -> Engine:
+    """The engine that plays a task under a profile's options."""
+    return _engine(task, options)[1]
 
 
 def _engine(task: Task, options: Mapping[str, Any]) -> tuple[str, Engine]:

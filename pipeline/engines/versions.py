@@ -1,6 +1,7 @@
 """Which simulators this process really loads, whatever the metadata of packages says."""
 
 import ctypes
+import hashlib
 from functools import lru_cache
 from importlib import import_module
 from importlib.metadata import packages_distributions, version
@@ -36,10 +37,18 @@ def package(name: str) -> str:
 
 @lru_cache
 def package_of(module: str) -> str:
-    """The package that a module belongs to, with its version; the module where there is none."""
+    """The package that a module belongs to, with its version; where there is none, the module with
+    a digest of its source.
+    """
     top = module.partition(".")[0]
-    found = packages_distributions().get(top)
-    return package(found[0]) if found else top
+    if found := packages_distributions().get(top):
+        return package(found[0])
+    spec = find_spec(top)
+    if spec is None or spec.origin is None:
+        return top
+    folder = Path(spec.origin).parent
+    files = sorted(folder.rglob("*.py")) if spec.submodule_search_locations else [spec.origin]
+    return f"{top} {hashlib.sha256(b''.join(Path(f).read_bytes() for f in files)).hexdigest()[:12]}"
 
 
 @lru_cache

@@ -54,7 +54,7 @@ def fork(folder: str, budget: dict, sabotage: Callable[[], object] = lambda: Non
         leave_scores("mujoco")
         sabotage()
         params = Params.model_validate(settings("mujoco", collect=budget))
-        collect.main(params, Namespace(domain="mujoco"))
+        collect.main(params, Namespace(domain="mujoco", accept_code=False))
         status = 0
     finally:
         os._exit(status)

@@ -62,7 +62,9 @@ def leave_scores(name: str) -> None:
         write_json(expert_folder(get_task(id)) / "score.json", {"verdict": "not scored"})
 
 
-def run_collect(name: str, seed: int = 3, workers: int = 1, **more: Any) -> dict[str, Any]:
+def run_collect(
+    name: str, seed: int = 3, workers: int = 1, accept_code: bool = False, **more: Any
+) -> dict[str, Any]:
     """Run the stage for one domain; returns task -> manifest.
 
     Experts have a score, unless ``more`` says what they are.
@@ -70,7 +72,7 @@ def run_collect(name: str, seed: int = 3, workers: int = 1, **more: Any) -> dict
     if "expert" not in more:
         leave_scores(name)
     parameters = settings(name, **more) | {"seed": seed, "workers": workers}
-    collect.main(Params.model_validate(parameters), Namespace(domain=name))
+    collect.main(Params.model_validate(parameters), Namespace(domain=name, accept_code=accept_code))
     return {
         path.parent.name: read_json(path)
         for path in Path(f"artifacts/episodes/{name}").glob("*/manifest.json")

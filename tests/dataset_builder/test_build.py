@@ -149,6 +149,16 @@ def test_nothing_is_rewritten_when_nothing_changed(monkeypatch: pytest.MonkeyPat
     run_build(*ENVIRONMENTS)
 
 
+def test_a_byte_that_changed_on_either_side_builds_the_configuration_again() -> None:
+    before = contents(DATASET)
+    built = next((DATASET / "mujoco-pendulum").glob("train-*.parquet"))
+    data = bytearray(built.read_bytes())
+    data[len(data) // 2] ^= 1
+    built.write_bytes(data)
+    run_build(*ENVIRONMENTS)
+    assert contents(DATASET) == before
+
+
 def test_what_the_profile_no_longer_has_is_removed() -> None:
     before = contents(DATASET)
     (DATASET / ".atari-pong.x.part").mkdir()

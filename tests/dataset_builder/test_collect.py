@@ -9,10 +9,12 @@ from hypothesis import strategies as st
 from stages import contents, play_at_random, run_collect
 
 from dataset_builder.collect import digest, shard_slots
+from pipeline import closure
 from pipeline.errors import UserError
+from pipeline.manifest import fingerprint
 from pipeline.settings import Collect
 from pipeline.shards import read_rows
-from pipeline.stage import read_json, write_json
+from pipeline.stage import log, read_json, write_json
 from pipeline.types import Episode
 
 PENDULUM = Path("artifacts/episodes/mujoco/mujoco-pendulum")
@@ -112,12 +114,62 @@ def test_what_decides_the_episodes_makes_them_anew(project: Path) -> None:
     assert max(len(row["rewards"]) for row in rows_of(PENDULUM)) == 3
 
 
-@pytest.mark.parametrize("damage", [lambda path: path.unlink(), lambda path: path.write_bytes(b"")])
+def flip_a_byte(path: Path) -> None:
+    """Another content of the same length."""
+    data = bytearray(path.read_bytes())
+    data[len(data) // 2] ^= 1
+    path.write_bytes(data)
+
+
+@pytest.mark.parametrize(
+    "damage", [lambda path: path.unlink(), lambda path: path.write_bytes(b""), flip_a_byte]
+)
 def test_a_lost_or_cut_shard_is_made_again(damage) -> None:
     run_collect("mujoco")
     before = contents(PENDULUM)
     damage(PENDULUM / "shard-00001.parquet")
     run_collect("mujoco")
+    assert contents(PENDULUM) == before
+
+
+def test_other_code_makes_the_episodes_anew_and_says_so(monkeypatch, caplog) -> None:
+    here = Path.cwd()
+    run_collect("mujoco")
+    before = contents(PENDULUM)
+    real = closure.digests
+
+    def digests(*roots: closure.Root, **more) -> dict[str, str]:
+        return {**real(*roots, **more), "pipeline.rollout": "another"}
+
+    monkeypatch.setattr(closure, "digests", digests)
+    caplog.set_level("INFO", logger="jat")
+    monkeypatch.setattr(log, "propagate", True)
+    run_collect("mujoco")
+    assert "collected again, as this changed: code pipeline.rollout" in caplog.text
+    after = contents(PENDULUM)
+    changed = {name for name in before if before[name] != after[name]}
+    assert changed == {"manifest.json", "shard-00000.json", "shard-00001.json"}
+    monkeypatch.undo()
+    monkeypatch.chdir(here)
+    play_at_random(monkeypatch)
+    times = {path: path.stat().st_mtime_ns for path in PENDULUM.glob("*.parquet")}
+    run_collect("mujoco", accept_code=True)
+    assert {path: path.stat().st_mtime_ns for path in PENDULUM.glob("*.parquet")} == times
+    assert contents(PENDULUM) == before
+    run_collect("mujoco")
+    assert {path: path.stat().st_mtime_ns for path in PENDULUM.glob("*.parquet")} == times
+
+
+def test_episodes_from_before_code_was_recorded_are_taken_over() -> None:
+    run_collect("mujoco")
+    before = contents(PENDULUM)
+    made = read_json(PENDULUM / "manifest.json")["decides"]
+    told = {key: made[key] for key in made if key not in ("code", "definition")}
+    for path in PENDULUM.glob("shard-*.json"):
+        write_json(path, {**read_json(path), "fingerprint": fingerprint(told)})
+    times = {path: path.stat().st_mtime_ns for path in PENDULUM.glob("*.parquet")}
+    run_collect("mujoco")
+    assert {path: path.stat().st_mtime_ns for path in PENDULUM.glob("*.parquet")} == times
     assert contents(PENDULUM) == before
 
 

@@ -109,6 +109,17 @@ def test_the_film_shows_the_episode_of_the_median_return(dataset, tmp_path):
     assert np.asarray(Image.open(film).convert("L")).mean() == 3
 
 
+def test_only_its_own_pictures_are_replaced(dataset, tmp_path):
+    for _ in range(2):
+        explore(dataset, "pictures", "train", tmp_path / "out")
+    mine = tmp_path / "out/pictures.png"
+    Image.new("RGB", (9, 9)).save(mine)
+    before = mine.read_bytes()
+    with pytest.raises(UserError, match=r"pictures\.png' was not made by this command"):
+        explore(dataset, "pictures", "train", tmp_path / "out")
+    assert mine.read_bytes() == before
+
+
 def test_what_is_not_there_is_one_line(dataset, tmp_path):
     with pytest.raises(UserError, match="did you mean 'atari-pong'"):
         explore(dataset, "atari-pnog", "train", tmp_path)

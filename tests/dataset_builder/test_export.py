@@ -18,6 +18,7 @@ from dataset_builder.vision.images import encode_png
 from pipeline import frames, shards
 from pipeline.domains import get_domain
 from pipeline.errors import UserError
+from pipeline.publication import MARKER
 from pipeline.schema import arrow_schema
 from pipeline.shards import read_rows, write_shard
 from pipeline.stage import write_json
@@ -147,7 +148,8 @@ def test_the_trainer_reads_the_same_frames_from_both(
 def test_a_part_is_the_beginning_of_each_split(dataset: Path, tmp_path: Path) -> None:
     target = tmp_path / "part"
     export(dataset, target, ["atari-pong", "notes"], episodes=2)
-    assert sorted(path.name for path in target.iterdir()) == ["README.md", "atari-pong", "notes"]
+    names = [MARKER, "README.md", "atari-pong", "notes"]
+    assert sorted(path.name for path in target.iterdir()) == names
     texts = loaded(target, "notes", "train", tmp_path / "cache")["text"][:]
     assert texts == ["train 0 é", "train 1 é"]
     games = loaded(target, "atari-pong", "train", tmp_path / "cache")
@@ -160,20 +162,27 @@ def test_only_an_earlier_export_is_replaced(dataset: Path, tmp_path: Path) -> No
     target = tmp_path / "new"
     export(dataset, target, ["notes", "pictures"])
     export(dataset, target, ["notes"])
-    assert sorted(path.name for path in target.iterdir()) == ["README.md", "notes"]
-    before = contents(target)
+    assert sorted(path.name for path in target.iterdir()) == [MARKER, "README.md", "notes"]
+    before = exported_files(target)
     other = tmp_path / "other"
     other.mkdir()
     export(dataset, other, ["notes"])  # an empty folder may be taken as well
-    assert contents(other) == before
-    for readme in ("", "# Notes"):
-        (other / "README.md").write_text(readme)
-        with pytest.raises(UserError, match="is not an earlier export"):
-            export(dataset, other)
-        assert (other / "README.md").read_text() == readme
+    assert exported_files(other) == before
+    mine = tmp_path / "mine"
+    mine.mkdir()
+    (mine / "README.md").write_text(readme := (other / "README.md").read_text())
+    with pytest.raises(UserError, match="is not empty and nothing was published there"):
+        export(dataset, mine)
+    assert contents(mine) == {"README.md": readme.encode()}
     for overlapping in (dataset, dataset / "new", dataset.parent):
         with pytest.raises(UserError, match="overlaps"):
             export(dataset, overlapping)
+
+
+def exported_files(target: Path) -> dict[str, bytes]:
+    files = contents(target)
+    assert files.pop(MARKER)
+    return files
 
 
 def test_a_new_export_changes_the_header(dataset: Path, tmp_path: Path) -> None:

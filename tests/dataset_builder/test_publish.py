@@ -5,17 +5,21 @@ import subprocess
 import sys
 from argparse import Namespace
 from collections.abc import Iterator
+from functools import partial
+from hashlib import sha256
 from pathlib import Path
 
 import pytest
 import yaml
 from fake_hub import Hub
+from huggingface_hub import HfApi
 from stages import contents, play_at_random, run_build, run_collect, settings
 
 from dataset_builder import publish
 from dataset_builder.validate import find_problems
 from pipeline.errors import UserError
 from pipeline.params import Params
+from pipeline.publication import MARKER
 from pipeline.stage import read_json
 
 ROOT = Path(__file__).parents[2]
@@ -51,6 +55,13 @@ def run(to: str) -> None:
     publish.main(Params.model_validate(parameters(to)), Namespace())
 
 
+def published(folder: str | Path) -> dict[str, bytes]:
+    """The files below a folder, less the marker."""
+    files = contents(folder)
+    assert files.pop(MARKER)
+    return files
+
+
 @pytest.mark.parametrize("links", [True, False])
 def test_a_folder_gets_the_same_files(
     project: Path, monkeypatch: pytest.MonkeyPatch, links: bool
@@ -62,7 +73,7 @@ def test_a_folder_gets_the_same_files(
         monkeypatch.setattr(os, "link", refuse)
     run("folder:out/jat")
     run("folder:out/jat")
-    assert contents("out/jat") == contents(DATASET)
+    assert published("out/jat") == contents(DATASET)
     assert [path.name for path in Path("out").iterdir()] == ["jat"]
     assert find_problems("out/jat") == []
     file = "mujoco-pendulum/train-00000-of-00001.parquet"
@@ -76,7 +87,8 @@ def test_configurations_that_are_gone_go_there_too(project: Path) -> None:
     run("folder:out")
     shutil.rmtree(DATASET / "babyai-go-to-obj")
     run("folder:out")
-    assert sorted(path.name for path in Path("out").iterdir()) == ["README.md", "mujoco-pendulum"]
+    assert published("out") == contents(DATASET)
+    assert not Path("out/babyai-go-to-obj").exists()
 
 
 def test_a_damaged_dataset_is_not_published(project: Path) -> None:
@@ -89,18 +101,107 @@ def test_a_damaged_dataset_is_not_published(project: Path) -> None:
 
 @pytest.mark.parametrize("target", ["artifacts/dataset", "artifacts/dataset/x", "artifacts"])
 def test_the_dataset_is_not_overwritten_by_itself(project: Path, target: str) -> None:
-    with pytest.raises(UserError, match="overlaps with the dataset"):
+    with pytest.raises(UserError, match=r"overlaps with|place of the stages"):
         run(f"folder:{target}")
 
 
 def test_other_peoples_files_are_not_replaced(project: Path) -> None:
     Path("photos/holiday").mkdir(parents=True)
-    with pytest.raises(UserError, match=r"photos' holds something other"):
+    with pytest.raises(UserError, match=r"photos' is not empty and nothing was published there"):
         run("folder:photos")
     Path("note").write_text("")
-    with pytest.raises(UserError, match=r"note' holds something other"):
+    with pytest.raises(UserError, match=r"note' is not a folder"):
         run("folder:note")
     assert Path("photos/holiday").is_dir()
+
+
+def listing(folder: Path) -> list[tuple[str, int, str]]:
+    """Every path below a folder: its mode, and the checksum of a file or the target of a link."""
+    found = []
+    for path in sorted(folder.rglob("*")):
+        content = str(path.readlink()) if path.is_symlink() else ""
+        if path.is_file() and not content:
+            content = sha256(path.read_bytes()).hexdigest()
+        found.append((str(path.relative_to(folder)), path.lstat().st_mode, content))
+    return found
+
+
+@pytest.mark.parametrize(
+    "target",
+    [
+        "artifacts/episodes/mujoco",
+        "artifacts/episodes/new",
+        "artifacts/episodes/../episodes/mujoco",
+        "artifacts/published/../episodes/mujoco",
+        "artifacts/published/notes",
+        "link",
+        "folders/link",
+        "artifacts/published/link",
+        ".",
+        "..",
+        "/",
+        "~",
+        str(ROOT),
+        "neighbour",
+        "neighbour/artifacts/episodes",
+    ],
+)
+def test_what_is_not_ours_is_refused_and_left_as_it_was(
+    project: Path, monkeypatch: pytest.MonkeyPatch, target: str
+) -> None:
+    monkeypatch.setenv("HOME", str(project.parent / "home"))
+    for folder in (
+        "../home",
+        "neighbour/artifacts/episodes",
+        "folders",
+        "artifacts/published/notes",
+    ):
+        Path(folder).mkdir(parents=True)
+    for notes in (
+        "../home",
+        "neighbour",
+        "neighbour/artifacts/episodes",
+        "artifacts/published/notes",
+    ):
+        Path(notes, "README.md").write_text("# Mine")
+    for link in ("link", "folders/link", "artifacts/published/link"):
+        Path(link).symlink_to(Path("artifacts/episodes").resolve(), target_is_directory=True)
+    before, repository = listing(project.parent), sorted(ROOT.iterdir())
+    with pytest.raises(UserError, match=r"'publish\.to'"):
+        run(f"folder:{target}")
+    assert listing(project.parent) == before
+    assert sorted(ROOT.iterdir()) == repository
+
+
+def test_the_refusal_is_one_line_of_the_command(project: Path) -> None:
+    Path("params.yaml").write_text(yaml.safe_dump(parameters("folder:artifacts/episodes/mujoco")))
+    before = listing(project)
+    done = program("http://127.0.0.1:9", project.parent / "home", "-m", "dataset_builder.publish")
+    assert done.returncode == 2
+    assert done.stderr.startswith("error: 'publish.to': ")
+    assert done.stderr.count("\n") == 1
+    assert listing(project) == before
+
+
+def test_ones_own_files_in_a_publication_stay(project: Path) -> None:
+    run("folder:out")
+    Path("out/notes.txt").write_text("mine")
+    Path("out/babyai-go-to-obj/notes.txt").write_text("mine too")
+    shutil.rmtree(DATASET / "babyai-go-to-obj")
+    run("folder:out")
+    mine = {"notes.txt": b"mine", "babyai-go-to-obj/notes.txt": b"mine too"}
+    assert published("out") == contents(DATASET) | mine
+
+
+def test_a_dataset_published_before_there_were_markers_is_taken_over(project: Path) -> None:
+    place = Path("artifacts/published/dataset")
+    shutil.copytree(DATASET, place)
+    shutil.rmtree(DATASET / "babyai-go-to-obj")
+    run(f"folder:{place}")
+    assert published(place) == contents(DATASET)
+    shutil.copytree(DATASET, "elsewhere")
+    with pytest.raises(UserError, match=r"elsewhere' is not empty .* name a new folder"):
+        run("folder:elsewhere")
 
 
 def test_a_bad_target_is_told() -> None:
@@ -144,17 +245,35 @@ def test_uploaded_and_loaded_again(project: Path, hub: Hub) -> None:
     for _ in range(2):
         done = program(hub.url, project / "home", "-m", "dataset_builder.publish")
         assert done.returncode == 0, done.stderr
-        there = hub.repositories["someone/jat"]
+        there = dict(hub.repositories["someone/jat"])
+        assert there.pop(MARKER)
         assert there == contents(DATASET)
-        there["an-older-task/train-00000-of-00001.parquet"] = b""
     assert hub.uploads == 4
-    del there["an-older-task/train-00000-of-00001.parquet"]
     assert read_json("artifacts/published.json")["commit"] == hub.revision("someone/jat")
     loaded = program(hub.url, project / "home", "-c", LOAD)
     assert loaded.returncode == 0, loaded.stderr
     whole, stream = json.loads(loaded.stdout.splitlines()[-1])
     assert whole == stream
     assert {split: len(seeds) for split, seeds in whole.items()} == {"train": 11, "test": 1}
+
+
+def test_on_the_hub_only_what_was_published_is_deleted(
+    project: Path, hub: Hub, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr("huggingface_hub.HfApi", partial(HfApi, endpoint=hub.url, token="hf_test"))
+    monkeypatch.setattr("huggingface_hub.constants.HF_HUB_DISABLE_XET", True)
+    run("hub:someone/jat")
+    there = hub.repositories["someone/jat"]
+    there["notes.md"] = b"mine"
+    shutil.rmtree(DATASET / "babyai-go-to-obj")
+    run("hub:someone/jat")
+    assert there.pop(MARKER)
+    assert there.pop("notes.md") == b"mine"
+    assert there == contents(DATASET)
+    before = dict(there)
+    with pytest.raises(UserError, match="'someone/jat' has files that were not published"):
+        run("hub:someone/jat")
+    assert there == before
 
 
 def test_no_network_is_one_line(project: Path) -> None:

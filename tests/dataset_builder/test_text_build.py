@@ -236,3 +236,17 @@ def test_mistakes_are_one_line(tmp_path, corpus, arguments, message):
     assert done.returncode == 2
     assert message in done.stderr
     assert len(done.stderr.splitlines()) == 1
+
+
+@pytest.mark.parametrize("record", [None, "{}", '{"fingerprint": "x", "files": {}}'])
+def test_a_folder_of_someone_else_is_left_alone(source, tmp_path, record):
+    folder = tmp_path / "out" / "notes"
+    folder.mkdir(parents=True)
+    (folder / "mine.txt").write_text("mine")
+    if record:
+        (folder / "report.json").write_text(record)
+    before = files(folder)
+    with pytest.raises(UserError, match="was not made by this command"):
+        build_text(TextCorpus(name="notes", source=f"files:{source}"), 0, tmp_path / "out", 1)
+    assert files(folder) == before
+    assert [path.name for path in folder.parent.iterdir()] == ["notes"]

@@ -213,3 +213,18 @@ def test_bad_parameters_are_one_line(tmp_path, vision, arguments, words):
     assert done.returncode == 2
     assert words in done.stderr
     assert done.stderr.count("\n") == 1
+
+
+def test_a_folder_of_someone_else_is_left_alone(tmp_path):
+    build_vision(corpus(train=4, test=2), 0, tmp_path, workers=1)
+    build_vision(corpus(train=5, test=2), 0, tmp_path, workers=1)
+    folder = tmp_path / "grid-captions"
+    (folder / "mine.txt").write_text("mine")
+    before = contents(folder)
+    with pytest.raises(UserError, match=r"mine\.txt' was not made by this command"):
+        build_vision(corpus(train=6, test=2), 0, tmp_path, workers=1)
+    (folder / "report.json").unlink()
+    del before["report.json"]
+    with pytest.raises(UserError, match="was not made by this command"):
+        build_vision(corpus(train=6, test=2), 0, tmp_path, workers=1)
+    assert contents(folder) == before

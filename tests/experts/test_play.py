@@ -135,6 +135,11 @@ def test_the_program_writes_a_file(tmp_path, monkeypatch):
     assert done.returncode == 0, done.stderr
     assert "returns 0." in done.stderr
     assert Image.open("out/x.gif").size[0] > 100
+    Path("mine.gif").write_bytes(b"GIF89a, but of someone else")
+    done = play("--task", id, "--output", "mine.gif")
+    assert done.returncode == 2
+    assert done.stderr.startswith("error: 'mine.gif' was not made by this command")
+    assert Path("mine.gif").read_bytes() == b"GIF89a, but of someone else"
     for wrong, message in (("x.webm", "must end in"), ("x.gif", "at least 1")):
         done = play("--task", id, "--output", wrong, "--frames", "0")
         assert done.returncode == 2

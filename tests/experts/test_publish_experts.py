@@ -16,14 +16,15 @@ from experts.load import load_policy
 from experts.train import expert_jobs
 from pipeline.errors import UserError
 from pipeline.params import load_params
+from pipeline.publication import MARKER
 from pipeline.stage import read_json, write_json
 from pipeline.tasks import get_task
 
 ID = "mujoco-reacher"
 TASK = get_task(ID)
 FILES = {
-    "README.md", "config.json", "curve.csv", "curve.png", "model.safetensors", "params.yaml",
-    "replay.mp4", "score.json",
+    MARKER, "README.md", "config.json", "curve.csv", "curve.png", "model.safetensors",
+    "params.yaml", "replay.mp4", "score.json",
 }  # fmt: skip
 
 
@@ -35,8 +36,8 @@ def unit(tmp_path, monkeypatch):
 
 
 def run(to="folder:out", id=None):
-    for publication in publish.publications(load_params(), to, id):
-        publish.publish(publication)
+    for repository in publish.repositories(load_params(), to, id):
+        publish.publish(repository)
 
 
 def program(*command, cwd):
@@ -139,25 +140,27 @@ class FakeHub:
     """Remembers what was uploaded."""
 
     uploaded: dict
+    commit_url = "https://hub/commit"
 
     def create_repo(self, repository, repo_type, exist_ok):
         assert (repo_type, exist_ok) == ("model", True)
 
-    def upload_folder(self, repo_id, folder_path, commit_message):
-        self.uploaded[repo_id] = Path(folder_path)
-        return self
+    def list_repo_files(self, repository, repo_type):
+        return [".gitattributes"]
 
-    commit_url = "https://hub/commit"
+    def create_commit(self, repository, operations, commit_message, repo_type):
+        self.uploaded[repository] = {one.path_in_repo: one.path_or_fileobj for one in operations}
+        return self
 
 
 def test_on_the_hub_each_expert_is_a_repository(unit, monkeypatch):
     monkeypatch.setattr(FakeHub, "uploaded", {}, raising=False)
     monkeypatch.setattr("huggingface_hub.HfApi", FakeHub)
     run("hub:someone")
-    (path,) = FakeHub.uploaded.values()
+    (files,) = FakeHub.uploaded.values()
     assert list(FakeHub.uploaded) == [f"someone/{ID}"]
-    assert {file.name for file in path.iterdir()} == FILES
-    assert f'snapshot_download("someone/{ID}")' in (path / "README.md").read_text()
+    assert set(files) == FILES
+    assert f'snapshot_download("someone/{ID}")' in Path(files["README.md"]).read_text()
 
 
 def test_an_upload_that_fails_is_one_line(unit, monkeypatch):
@@ -195,9 +198,43 @@ def test_without_a_trained_expert_there_is_nothing_to_publish(unit):
 
 
 def test_other_peoples_files_are_not_replaced(unit):
-    Path("photos", ID).mkdir(parents=True)
-    with pytest.raises(UserError, match="is no published expert"):
+    photo = Path("photos", ID, "holiday.png")
+    photo.parent.mkdir(parents=True)
+    photo.write_bytes(b"mine")
+    with pytest.raises(UserError, match="is not empty and nothing was published there"):
         run("folder:photos")
+    assert [*Path("photos").rglob("*")] == [photo.parent, photo]
+
+
+@pytest.mark.parametrize(
+    "to", ["folder:artifacts/experts", "folder:artifacts/experts/mujoco", "folder:.", "folder:/",
+           "folder:~", "folder:link", "hub:.."],
+)  # fmt: skip
+def test_experts_are_not_published_over_the_stages_files(unit, to):
+    Path("link").symlink_to(Path("artifacts/experts").absolute())
+    before = sorted(Path().rglob("*"))
+    with pytest.raises(UserError, match=r"^--to: "):
+        run(to)
+    assert sorted(Path().rglob("*")) == before
+
+
+def test_an_expert_published_before_there_were_markers_is_taken_over(unit, monkeypatch):
+    run("folder:artifacts/published_experts")
+    place = Path("artifacts/published_experts", ID)
+    (place / MARKER).unlink()
+    (place / "notes.txt").write_text("mine")
+    (place / "curve.csv").write_text("spoilt")
+    run("folder:artifacts/published_experts")
+    assert {path.name for path in place.iterdir()} == FILES | {"notes.txt"}
+    assert (place / "curve.csv").read_text() == (unit.folder / "curve.csv").read_text()
+
+
+def test_another_experts_publication_is_not_replaced(unit):
+    run()
+    marker = Path("out", ID, MARKER)
+    write_json(marker, {**read_json(marker), "of": "mujoco-ant"})
+    with pytest.raises(UserError, match="another publication already"):
+        run()
 
 
 @pytest.mark.parametrize(

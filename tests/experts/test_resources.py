@@ -33,7 +33,7 @@ def test_a_task_asks_for_its_cores_and_gpus(tmp_path, monkeypatch):
     monkeypatch.setattr(train, "fan_out", fan_out)
     params = params_with("cpus: 3, gpus: 0.25, recipe: {num_epochs: 3}", tmp_path)
     with pytest.raises(UserError, match="enough"):
-        train.main(params, Namespace(domain="mujoco"))
+        train.main(params, Namespace(domain="mujoco", accept_code=False))
     assert (asked["cpus"], asked["gpus"]) == (3, 0.25)
     assert [unit.threads for unit in asked["units"]] == [3, 3]
     assert [unit.recipe["device"] for unit in asked["units"]] == ["gpu", "gpu"]

@@ -58,11 +58,16 @@ def train(
     output: str = "artifacts/jat",
     tasks: Sequence[str] = TASKS,
     pretrained: str | None = None,
+    accept_code: bool = False,
     **jat: Any,
 ) -> Path:
     """Trains in this process and returns the model's folder."""
     arguments = Namespace(
-        dataset=str(dataset), output=Path(output), tasks=list(tasks), pretrained=pretrained
+        dataset=str(dataset),
+        output=Path(output),
+        tasks=list(tasks),
+        pretrained=pretrained,
+        accept_code=accept_code,
     )
     run.main(make_params(**jat), arguments)
     return Path(output)

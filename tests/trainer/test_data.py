@@ -91,6 +91,32 @@ def test_arrays_are_decoded_once_and_anew_when_the_shards_change(dataset, tmp_pa
     assert load(root, "mujoco-pendulum", "train", cache).steps == 16
 
 
+DOCUMENTS = ["The bird 1 sings.", "The bird 2 sings.", "A tree."] * 20
+
+
+def write_documents(root: Path, texts: list[str]) -> Path:
+    path = root / "notes" / "train-00000-of-00001.parquet"
+    path.parent.mkdir(parents=True, exist_ok=True)
+    pq.write_table(pa.table({"text": texts}), path)
+    return root
+
+
+@pytest.mark.parametrize(
+    "change",
+    [
+        lambda texts: ["The bird 3 sings.", *texts[1:]],
+        lambda texts: [texts[1], texts[0], *texts[2:]],
+        lambda texts: [*texts[:30], "A tres.", *texts[31:]],
+        lambda texts: texts[::-1],
+    ],
+)
+def test_a_change_that_keeps_every_length_and_extreme_is_a_change(tmp_path, change):
+    before = fingerprint(write_documents(tmp_path, DOCUMENTS), "notes", "train")
+    assert fingerprint(write_documents(tmp_path, DOCUMENTS), "notes", "train") == before
+    write_documents(tmp_path, change(DOCUMENTS))
+    assert fingerprint(tmp_path, "notes", "train") != before
+
+
 def test_corpora_keep_their_texts_and_pictures(dataset, tmp_path):
     texts = load(dataset, "notes", "train", tmp_path)
     assert (texts.domain, len(list(texts.texts()))) == ("text", 8)

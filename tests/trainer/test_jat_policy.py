@@ -139,7 +139,7 @@ def test_domains_say_whether_actions_are_drawn(
     spec = TaskSpec(task.split("-")[0], 8, "discrete", num_actions=6)
     evaluation = Evaluation(**settings, context_share=0.5)
     job = TaskEvaluation(
-        task, spec, None, None, evaluation, {"x": 1}, 7, None, "",  # type: ignore[arg-type]
+        task, spec, None, None, evaluation, {"x": 1}, 7, None, {},  # type: ignore[arg-type]
     )  # fmt: skip
     result = evaluate.play(job)
     assert told == {"name": task, "sample": expected, "seed": 7, "share": 0.5}
@@ -195,15 +195,15 @@ def test_a_result_of_another_key_is_not_taken(monkeypatch: pytest.MonkeyPatch, t
     played: list[str] = []
 
     def play(job: TaskEvaluation) -> dict[str, Any]:
-        played.append(job.key)
+        played.append(job.facts["fact"])
         return {"returns": [1.0]}
 
     monkeypatch.setattr(evaluate, "play", play)
     spec, file = TaskSpec("mujoco", 8, "continuous", action_size=1), tmp_path / "task.json"
-    for key in ("a", "a", "b", "b", "a"):
+    for fact in ("a", "a", "b", "b", "a"):
         job = TaskEvaluation(
-            "mujoco-pendulum", spec, tmp_path, None, Evaluation(), {}, 0, file, key
+            "mujoco-pendulum", spec, tmp_path, None, Evaluation(), {}, 0, file, {"fact": fact}
         )
         evaluate.evaluate(job)
-        assert read_json(file)["key"] == key
+        assert read_json(file)["key"] == job.key
     assert played == ["a", "b", "a"]

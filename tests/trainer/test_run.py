@@ -9,6 +9,8 @@ from pathlib import Path
 from typing import Any
 
 import numpy as np
+import pyarrow as pa
+import pyarrow.parquet as pq
 import pytest
 import torch
 import yaml
@@ -16,6 +18,7 @@ from runs import make_params, train, weights
 
 from pipeline.engines import make_envs
 from pipeline.errors import UserError
+from pipeline.stage import log
 from pipeline.tasks import get_task
 from trainer import evaluate, generate, run
 from trainer.evaluation.jat_policy import load_policy
@@ -163,6 +166,43 @@ def score(trained: Path, dataset: Path, tasks: list[str] | None = None) -> dict[
     return json.loads(Path("artifacts/evaluation/scores.json").read_text())
 
 
+def test_a_model_is_trained_anew_only_for_what_decides_it(dataset, monkeypatch, caplog, tmp_path):
+    data = tmp_path / "data"
+    shutil.copytree(dataset / "notes", data / "notes")
+    published = []
+    original = run.publish
+    monkeypatch.setattr(run, "publish", lambda *a: published.append(a) or original(*a))
+    caplog.set_level("INFO", logger="jat")
+    monkeypatch.setattr(log, "propagate", True)
+
+    def trains(**jat) -> str | None:
+        """Why it trained; None where it did not."""
+        published.clear()
+        caplog.clear()
+        train(data, tasks=("notes",), **{"steps": 2, **jat})
+        assert bool(published) != ("is trained already" in caplog.text)
+        return caplog.text if published else None
+
+    assert trains() is not None
+    assert trains() is None
+    assert trains(save_every=7) is None
+    assert "as this changed: settings learning_rate" in (trains(learning_rate=0.5) or "")
+    assert "as this changed: settings learning_rate" in (trains() or "")
+    shard = next((data / "notes").glob("train-*.parquet"))
+    texts = pq.read_table(shard)["text"].to_pylist()
+    swapped = pa.table({"text": [*texts[1:], texts[0]]}, schema=pq.read_schema(shard))
+    pq.write_table(swapped, shard)
+    assert "as this changed: data notes" in (trains() or "")
+    real = run.closure.digests
+    changed = {"trainer.model.losses_jat": "another"}
+    monkeypatch.setattr(run.closure, "digests", lambda *a, **k: {**real(*a, **k), **changed})
+    assert trains(accept_code=True) is None
+    assert trains() is None
+    changed["trainer.model.losses_jat"] = "a third"
+    assert "as this changed: code trainer.model.losses_jat" in (trains() or "")
+    assert trains(accept_code=True, learning_rate=0.5) is not None
+
+
 def test_evaluation_plays_and_reads_and_resumes(trained, dataset, monkeypatch):
     tasks = ["mujoco-pendulum", "babyai-go-to-obj", "notes", "pictures"]
     scores = score(trained, dataset, tasks)
@@ -245,3 +285,33 @@ def test_an_agent_can_be_told_to_remember_half_of_its_window(trained):
     whole, half = np.array(actions)[..., 0, 0]
     np.testing.assert_allclose(half[: context // 2], whole[: context // 2], rtol=1e-4)
     assert abs(half[context // 2 :] - whole[context // 2 :]).max() > 1e-3
+
+
+def test_a_models_folder_of_someone_else_is_left_alone(trained, tmp_path):
+    run.check_output(trained)
+    place = Path(shutil.copytree(trained, tmp_path / "jat"))
+    (place / "mine.txt").write_text("mine")
+    with pytest.raises(UserError, match=r"mine\.txt' was not made by this command"):
+        run.check_output(place)
+    (place / run.RECORD).unlink()
+    with pytest.raises(UserError, match=r"jat' was not made by this command"):
+        run.check_output(place)
+    work = tmp_path / "new-training"
+    work.mkdir()
+    (work / "mine.txt").write_text("mine")
+    with pytest.raises(UserError, match=r"new-training' was not made by this command"):
+        train(Path("nowhere"), str(tmp_path / "new"))
+
+
+@pytest.mark.parametrize("place", [".", "..", "/"])
+def test_a_model_needs_a_folder_of_its_own(place):
+    with pytest.raises(UserError, match="names no folder of its own"):
+        train(Path("nowhere"), place)
+
+
+def test_scores_of_someone_else_are_left_alone(tmp_path):
+    mine = tmp_path / "scores.json"
+    mine.write_text('{"my": "scores"}')
+    with pytest.raises(UserError, match=r"scores\.json' was not made by this command"):
+        evaluate.main(make_params(), Namespace(output=tmp_path))
+    assert mine.read_text() == '{"my": "scores"}'

@@ -11,7 +11,7 @@ from runs import make_params
 from pipeline.errors import UserError
 from pipeline.settings import TextCorpus
 from trainer import study
-from trainer.reporting.study_table import Run, aggregate_runs, write_study
+from trainer.reporting.study_table import Run, aggregate_runs, check_study, write_study
 
 
 @pytest.fixture(autouse=True)
@@ -105,3 +105,10 @@ def test_a_study_is_trained_once_and_ends_in_a_table(dataset, monkeypatch):
     monkeypatch.setattr(study.evaluate, "play", trained_again)
     study.main(make_params(), arguments)
     assert Path("studies/reward/table.csv").read_text() == table
+
+
+@pytest.mark.parametrize("name", ["scores.json", "table.csv", "figure.svg"])
+def test_tables_of_someone_else_are_left_alone(tmp_path, name):
+    (tmp_path / name).write_text('{"my": "table"}')
+    with pytest.raises(UserError, match="was not made by this command"):
+        check_study(tmp_path)

@@ -1,6 +1,5 @@
 """Tasks of a dataset as flat arrays, decoded from Parquet once and memory-mapped afterwards."""
 
-import hashlib
 import io
 import json
 from collections.abc import Iterator
@@ -11,6 +10,8 @@ from typing import Any
 
 import numpy as np
 
+from pipeline import closure
+from pipeline.content import contents
 from pipeline.domains import get_domain
 from pipeline.errors import UserError, did_you_mean
 from pipeline.paths import ARTIFACTS
@@ -22,8 +23,6 @@ from trainer.feed.decode import decode_documents, decode_episodes
 from trainer.feed.frame_store import FrameStore
 
 CACHE = ARTIFACTS / "cache"
-CACHE_VERSION = 4
-"""Raised when the layout of the cached arrays changes."""
 
 Arrays = dict[str, Any]
 
@@ -83,10 +82,11 @@ def load(root: Path, task: str, split: str, cache: Path = CACHE) -> TaskData:
     The decoded arrays are kept below ``cache``, and made anew when the shards change.
     """
     shards = find_shards(root, task, split)
-    modality = Modality.of_columns(open_shard(shards[0]).schema_arrow.names)
+    modality = modality_of(shards)
     domain = domain_of(task, modality, root / task)
     folder = cache / f"{task}-{split}"
-    key = _key(shards)
+    code = closure.digest(decode_episodes, decode_documents, FrameStore)
+    key = f"{contents(shards)} {code}"
     if _cached_key(folder) != key:
         with replaced_folder(folder) as temporary:
             strings: list[str] = []
@@ -124,6 +124,11 @@ def find_shards(root: Path, task: str, split: str) -> list[Path]:
     return shards
 
 
+def modality_of(shards: list[Path]) -> Modality:
+    """What the rows of shards are made of."""
+    return Modality.of_columns(open_shard(shards[0]).schema_arrow.names)
+
+
 def domain_of(task: str, modality: Modality, folder: Path) -> str:
     """The domain of an environment, also of one that only the dataset knows; or what a corpus
     consists of.
@@ -146,21 +151,7 @@ def domain_defaults(name: str) -> Domain:
 
 def fingerprint(root: Path, task: str, split: str) -> str:
     """A digest that changes with the data of a split, wherever it lies; UserError without it."""
-    return _key(find_shards(root, task, split))
-
-
-def _key(shards: list[Path]) -> str:
-    """A digest of the files' footers, which have the sizes and extremes of each column's pages."""
-    digest = hashlib.sha256(str(CACHE_VERSION).encode())
-    for path in shards:
-        size = path.stat().st_size
-        digest.update(f"{path.name} {size}".encode())
-        with path.open("rb") as file:
-            file.seek(max(0, size - 8))
-            footer = int.from_bytes(file.read(4), "little")
-            file.seek(max(0, size - 8 - footer))
-            digest.update(file.read())
-    return digest.hexdigest()
+    return contents(find_shards(root, task, split))
 
 
 def _cached_key(folder: Path) -> str | None:

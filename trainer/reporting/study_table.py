@@ -10,6 +10,7 @@ from typing import Any
 import numpy as np
 
 from pipeline.errors import UserError
+from pipeline.ownership import check_rows
 from pipeline.seeds import sequence
 from pipeline.stage import write_atomic, write_json
 from trainer.evaluation.scores import Aggregate, Reference, interquartile_mean
@@ -87,6 +88,12 @@ def aggregate_runs(
     low, high = np.percentile(iqms, [2.5, 97.5])
     whole = np.concatenate([values for run in scores for values in run.values()])
     return Aggregate(interquartile_mean(whole), float(low), float(high))
+
+
+def check_study(folder: Path) -> None:
+    """UserError if ``write_study`` would replace what is not a study's."""
+    beside = (folder / "table.csv", folder / "figure.svg")
+    check_rows(folder / "scores.json", ("iqm", "seeds"), *beside)
 
 
 def write_study(
