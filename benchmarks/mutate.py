@@ -1,7 +1,7 @@
 """Break the code on purpose, one small change of meaning at a time: a test has to notice each.
 
     python -m benchmarks.mutate                   all mutants, two at a time
-    python -m benchmarks.mutate --only bootstrap  those whose name or file has this word
+    python -m benchmarks.mutate --only bootstrap  those whose name or file has it
     python -m benchmarks.mutate --list
 
 The mutants are kept in ``tests/mutants/*.toml``: name, file, the exact old text, which occurs
@@ -191,7 +191,7 @@ def main(arguments: Sequence[str] | None = None, root: Path = ROOT) -> int:
     """The command line; returns the exit code."""
     parser = argparse.ArgumentParser(description=(__doc__ or "").splitlines()[0])
     parser.add_argument("--workers", type=int, default=2, help="mutants tried at a time")
-    parser.add_argument("--only", default="", help="a word in the name or the file")
+    parser.add_argument("--only", nargs="+", default=[""], help="words in the name or the file")
     parser.add_argument("--list", action="store_true", help="name the mutants and try none")
     options = parser.parse_args(arguments)
     counts: dict[str, int] = dict.fromkeys(("killed", "SURVIVED", "BROKEN"), 0)
@@ -200,7 +200,11 @@ def main(arguments: Sequence[str] | None = None, root: Path = ROOT) -> int:
         os.environ[threads] = "1"  # a fork inherits no threads, and the copies share the cores
     SERVER.set_forkserver_preload(list(HEAVY))
     try:
-        mutants = [m for m in read_mutants(root) if options.only in f"{m.name} {m.file}"]
+        mutants = [
+            mutant
+            for mutant in read_mutants(root)
+            if any(word in f"{mutant.name} {mutant.file}" for word in options.only)
+        ]
         for mutant in mutants:
             mutant.applied(root)
             if options.list:
