@@ -14,7 +14,9 @@ from experts import random_scores
 from experts.gate import Baseline, judge, play
 from experts.load import load_policy
 from pipeline import engines
+from pipeline.manifest import file_record
 from pipeline.settings import TextCorpus, VisionCorpus
+from pipeline.stage import write_json
 from pipeline.tasks import get_task
 from pipeline.types import resolve
 
@@ -71,7 +73,9 @@ def test_a_configuration_of_the_dataset(tmp_path):
     task = get_task("mujoco-reacher")
     job = make_job(task, None, tmp_path / "episodes", slots=2, per_slot=2)
     collect.collect_shard(collect.Shard(job, 0, 2))
-    files = {"all": [job.folder / "shard-00000.parquet"]}
+    shard = job.folder / "shard-00000.parquet"
+    write_json(job.folder / "manifest.json", {"files": [file_record(shard)]})
+    files = {"all": [shard]}
     source = build.Configuration(
         task.id, task.domain, task.modality, files, 0.3, {}, tmp_path / "dataset" / task.id
     )

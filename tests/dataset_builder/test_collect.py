@@ -8,13 +8,14 @@ from hypothesis import settings as examples
 from hypothesis import strategies as st
 from stages import contents, play_at_random, run_collect
 
-from dataset_builder.collect import shard_slots
+from dataset_builder.collect import digest, shard_slots
 from pipeline import closure
 from pipeline.errors import UserError
 from pipeline.manifest import fingerprint
 from pipeline.settings import Collect
 from pipeline.shards import read_rows
 from pipeline.stage import log, read_json, write_json
+from pipeline.types import Episode
 
 PENDULUM = Path("artifacts/episodes/mujoco/mujoco-pendulum")
 EXPERT = Path("artifacts/experts/mujoco/mujoco-pendulum/score.json")
@@ -207,3 +208,51 @@ def test_every_domain_is_collected(name: str) -> None:
     (manifest,) = run_collect(name, collect=budget).values()
     assert manifest["totals"]["rows"] == 2
     assert manifest["totals"]["bytes"] > 0
+
+
+def test_a_policy_draws_anew_in_each_shard() -> None:
+    """All shards begin alike otherwise: the policy draws for all slots at once."""
+    run_collect("mujoco")
+    shards = [list(read_rows(path)) for path in sorted(PENDULUM.glob("*.parquet"))]
+    assert len(shards) == 2
+    first, second = (
+        {float(row["continuous_actions"][0, 0]) for row in shard if row["reset_index"] == 0}
+        for shard in shards
+    )
+    assert len(first) == len(second) == 3
+    assert not first & second
+    seeds = [{row["seed"] for row in shard} for shard in shards]
+    assert not seeds[0] & seeds[1], "environments are others, too"
+
+
+def test_another_seed_gives_other_episodes_and_another_policy() -> None:
+    firsts = []
+    for seed in (3, 4):
+        run_collect("mujoco", seed=seed)
+        rows = rows_of(PENDULUM)
+        firsts.append({float(row["continuous_actions"][0, 0]) for row in rows})
+    assert not firsts[0] & firsts[1]
+
+
+def test_a_digest_tells_what_was_seen_done_and_earned() -> None:
+    def made(**more) -> Episode:
+        parts = {
+            "observations": {"continuous_observations": np.zeros((3, 4), np.float32)},
+            "actions": np.zeros((2, 1), np.float32),
+            "rewards": np.zeros(2, np.float32),
+            **more,
+        }
+        return Episode(
+            "mujoco-pendulum", **parts, terminated=True, truncated=False, seed=0, reset_index=0
+        )
+
+    seen = np.zeros((3, 4), np.float32)
+    seen[2, 3] = 1
+    digests = [
+        digest(made()),
+        digest(made(rewards=np.array([0, 1], np.float32))),
+        digest(made(actions=np.array([[0], [1]], np.float32))),
+        digest(made(observations={"continuous_observations": seen})),
+    ]
+    assert len(set(digests)) == 4
+    assert digest(made()) == digests[0]

@@ -14,6 +14,7 @@ from dataset_builder.text import deduplicate
 from dataset_builder.text.deduplicate import find_duplicates
 
 PAGES = Path(__file__).parents[3] / "shared" / "data" / "near_duplicates.jsonl"
+NGRAMS = Path(__file__).parent / "page_ngrams.npz"
 VOCABULARY = [f"word{n}" for n in range(500)]
 
 short_texts = st.lists(st.lists(st.sampled_from("abc"), max_size=12).map(" ".join), max_size=12)
@@ -180,6 +181,24 @@ def test_what_stays_is_distinct_and_every_text_has_a_kept_one(texts, method):
     assert find_duplicates(kept, method).keep.tolist() == list(range(len(kept)))
 
 
+def test_versions_of_pages_are_told_from_other_pages():
+    """The sets of 5-grams of real pages, of which only hashes travel with the project."""
+    with np.load(NGRAMS) as file:
+        bounds = np.cumsum(file["lengths"])[:-1]
+        hashes = [part.astype(np.uint64) for part in np.split(file["hashes"], bounds)]
+        expected = file["similarity"]
+    pairs = list(combinations(range(len(hashes)), 2))
+    found = [deduplicate.jaccard(hashes[i], hashes[j]) for i, j in pairs]
+    np.testing.assert_allclose(found, expected, atol=1e-12)
+    similar = {pair for pair in pairs if deduplicate.is_similar(*(hashes[k] for k in pair))}
+    assert similar == {pair for pair, value in zip(pairs, expected, strict=True) if value >= 0.7}
+    assert ((expected >= 0.7) & (expected < 0.72)).sum() > 5, "it is the limit that is tried"
+    buckets = deduplicate.minhash_buckets(hashes)
+    proposed = {pair for bucket in buckets for pair in combinations(bucket, 2)}
+    assert similar <= proposed
+    assert len(proposed) < 0.1 * len(pairs)
+
+
 @pytest.mark.skipif(not PAGES.exists(), reason="needs ../shared/data/near_duplicates.jsonl")
 def test_precision_and_recall_on_versions_of_pages():
     texts = [json.loads(line)["text"] for line in PAGES.open(encoding="utf-8")]
@@ -198,3 +217,35 @@ def test_precision_and_recall_on_versions_of_pages():
     by_simhash = set(deduplicate.simhash_pairs(texts))
     assert by_simhash <= similar
     assert 0.1 < len(by_simhash) / len(similar) < 0.3
+
+
+@pytest.mark.parametrize("shared", [699, 700, 701, 710, 719, 720])
+def test_seven_tenths_are_similar_and_less_is_not(shared):
+    """Two sets of equal size of which 1,000 elements are distinct and ``shared`` in both."""
+    alone = (1000 - shared) / 2
+    left = np.arange(shared + int(np.floor(alone)), dtype=np.uint64)
+    right = np.concatenate([left[:shared], 5000 + np.arange(np.ceil(alone), dtype=np.uint64)])
+    assert deduplicate.jaccard(left, right) == shared / 1000
+    assert deduplicate.is_similar(left, right) == (shared >= 700)
+    assert deduplicate.is_similar(right, left) == (shared >= 700)
+
+
+def test_half_of_the_windows_are_no_majority():
+    text = "a b c d e f g"  # two windows of six words
+    first, second = (int(value) for value in deduplicate.hash_ngrams(text, 6))
+    assert first ^ second
+    assert int(deduplicate.simhashes([text])[0]) == first & second
+
+
+def test_four_bits_apart_are_alike_and_five_are_not(monkeypatch):
+    """Wherever the bits are."""
+    rng = np.random.default_rng(6)
+    for distance in (0, 1, 4, 5, 6):
+        for _ in range(20):
+            value = int(rng.integers(0, 2**63))
+            bits = rng.choice(64, distance, replace=False)
+            other = value ^ sum(1 << int(bit) for bit in bits)
+            hashes = np.array([value, other], np.uint64)
+            monkeypatch.setattr(deduplicate, "simhashes", lambda texts, hashes=hashes: hashes)
+            found = set(deduplicate.simhash_pairs(["a", "b"]))
+            assert found == ({(0, 1)} if distance <= 4 else set())

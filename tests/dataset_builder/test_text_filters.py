@@ -1,6 +1,8 @@
 """The ROOTS modifiers and filters: values by hand, bounds, and what holds for every text."""
 
+import json
 import sys
+from pathlib import Path
 from types import SimpleNamespace
 
 import pytest
@@ -158,6 +160,39 @@ def test_listed_words_is_a_share(words):
     listed = frozenset({"the", "of"})
     expected = sum(word in ("the", "of") for word in words) / len(words)
     assert filters.listed_words("", words, listed) == pytest.approx(expected)
+
+
+# ---------------------------------------------------------------- the original
+PROBES = json.loads(Path(__file__).with_name("roots_probes.json").read_text(encoding="utf-8"))
+OURS = ("-----", "foo//", "a\tb", "\u2003", "ø")
+"""What is in the probes that are modified, or counted, otherwise here: rules and link parts alone,
+lines that stay lines, white space that is not collapsed, letters that count as symbols there."""
+
+
+def test_probes_are_enough():
+    assert len(PROBES) == 25
+    assert {probe["language"] for probe in PROBES} == {"en", "fr", "es"}
+    assert {probe["reason"] for probe in PROBES} > {None, "words", "character_repetition"}
+    assert sum(any(part in probe["text"] for part in OURS) for probe in PROBES) == len(OURS)
+
+
+@pytest.mark.parametrize("probe", PROBES)
+def test_probes_are_measured_as_the_original_filters_measure_them(probe):
+    text = probe["modified"]
+    if not any(part in probe["text"] for part in OURS):
+        assert filters.modify(probe["text"]) == text
+    words = words_of(text)
+    measures = {
+        "words": filters.count_words,
+        "character_repetition": filters.character_repetition,
+        "word_repetition": filters.word_repetition,
+        "special_characters": filters.special_characters,
+    }
+    if "ø" not in text:
+        found = {name: measure(text, words) for name, measure in measures.items()}
+        assert found == pytest.approx(probe["values"], abs=1e-6)
+    chain, _ = filters.build_filters(probe["language"])
+    assert filters.first_reason(text, chain) == probe["reason"]
 
 
 # ---------------------------------------------------------------- models

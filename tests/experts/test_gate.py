@@ -119,3 +119,17 @@ def test_who_does_nothing_is_alive_until_the_time_limit_where_nothing_falls():
     played = play(get_task("mujoco-swimmer"), NoopPolicy(), 2, seed=1, env={})
     assert [outcome.steps for outcome in played] == [1000, 1000]
     assert max(abs(outcome.score) for outcome in played) < 50
+
+
+def test_the_upper_end_of_a_baseline_is_above_its_mean():
+    assert Baseline(mean=10.0, std=5.0, episodes=25).upper == pytest.approx(11.96)
+    unsure = Baseline(mean=0.0, std=50.0, episodes=25)  # up to 19.6
+    assert verdict(outcomes(19), random=unsure) == "failed"
+    assert verdict(outcomes(21), random=unsure) == "weak"
+
+
+def test_the_interval_is_that_of_the_mean_and_has_95_percent():
+    returns = np.random.default_rng(0).normal(3, 2, 400)
+    low, high = bootstrap_interval(returns, 0)
+    assert high - low == pytest.approx(2 * 1.96 * returns.std() / 20, rel=0.1)
+    assert (low + high) / 2 == pytest.approx(returns.mean(), abs=0.05)

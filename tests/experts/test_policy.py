@@ -128,3 +128,33 @@ def test_a_pickle_in_place_of_the_weights_is_refused(tmp_path):
 def test_a_missing_expert_names_its_file(tmp_path):
     with pytest.raises(UserError, match=r"config\.json"):
         load_policy(get_task("mujoco-hopper"), tmp_path, 0)
+
+
+def constant(parameters, discrete):
+    """A network that always gives the same logits, or means with deviation 1."""
+    count = len(parameters)
+    architecture = network.Architecture((2,), count, discrete, (), (), "tanh", 0.0, 1.0, False)
+    model = network.Network(architecture)
+    with torch.no_grad():
+        model.head.weight.zero_()
+        model.head.bias.copy_(torch.tensor(parameters))
+    return model.eval()
+
+
+def many(model, mode, seed=0, count=20_000):
+    policy = NetworkPolicy(model, "x", mode, seed, "test", "")
+    rows = {"x": np.zeros((count, 2), np.float32)}
+    return policy.act(rows, np.arange(count), np.zeros(count, bool), np.zeros(count))
+
+
+def test_discrete_actions_are_drawn_by_their_probabilities():
+    model = constant(np.log([0.6, 0.1, 0.3]).tolist(), discrete=True)
+    shares = np.bincount(many(model, "sample"), minlength=3) / 20_000
+    np.testing.assert_allclose(shares, [0.6, 0.1, 0.3], atol=0.02)
+
+
+def test_argmax_takes_the_likeliest():
+    discrete = constant([0.0, 2.0, 1.9], discrete=True)
+    assert set(many(discrete, "argmax").tolist()) == {1}
+    continuous = constant([1.0, -2.0], discrete=False)
+    assert (many(continuous, "argmax") == np.array([1.0, -2.0], np.float32)).all()

@@ -228,6 +228,16 @@ def test_a_slot_depends_on_its_seed_alone(envs) -> None:
     assert not np.array_equal(later, first["continuous_observations"]), "no seed a second time"
 
 
+def test_a_second_reset_goes_on_with_the_slots_generators(envs) -> None:
+    """As in Gymnasium, where only the first reset has a seed."""
+    env, alone = envs("CartPole-v1"), gymnasium.make("CartPole-v1", disable_env_checker=True)
+    first, second = (env.reset()["continuous_observations"][0] for _ in range(2))
+    assert np.array_equal(first, alone.reset(seed=SEEDS[0])[0])
+    assert np.array_equal(second, alone.reset()[0])
+    assert not np.array_equal(first, second)
+    alone.close()
+
+
 def test_pictures_are_stacked_grey_frames(envs) -> None:
     env = envs("CartPole-v1", seeds=[7, 8], pixels=True, limit=5)
     plain = make_registered("CartPole-v1", {}, render_mode="rgb_array")

@@ -12,11 +12,11 @@ from pipeline.tasks import get_task
 @given(steps=st.integers(1, 9), count=st.integers(1, 5))
 @settings(max_examples=20, deadline=None)
 def test_a_stack_holds_the_last_frames_and_repeats_the_first(steps: int, count: int) -> None:
-    episode = np.arange(steps)[:, None, None] * np.ones((1, 84, 84), np.uint8)
+    episode = np.arange(1, steps + 1)[:, None, None] * np.ones((1, 84, 84), np.uint8)
     stacks = frames.stack(episode.astype(np.uint8), count)
     assert stacks.shape == (steps, count, 84, 84)
     for t in range(steps):
-        expected = [max(0, t - back) for back in reversed(range(count))]
+        expected = [1 + max(0, t - back) for back in reversed(range(count))]
         assert stacks[t, :, 0, 0].tolist() == expected
 
 

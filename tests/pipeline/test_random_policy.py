@@ -23,6 +23,18 @@ def test_an_environment_draws_the_same_whoever_else_plays(id):
     np.testing.assert_array_equal(first, second)
 
 
+@pytest.mark.parametrize("id", ["mujoco-hopper", "babyai-go-to-obj"])
+def test_every_environment_and_every_seed_draws_anew(id):
+    envs = make_envs(get_task(id), [1, 2, 3])
+    ids, drawn = np.arange(3), []
+    for seed in (7, 8):
+        policy = RandomPolicy(seed)
+        policy.bind(envs)
+        steps = [policy.act({}, ids, ids < 0, np.zeros(3, np.float32)) for _ in range(20)]
+        drawn += [np.stack([step[env] for step in steps]).tobytes() for env in ids]
+    assert len(set(drawn)) == 6
+
+
 def test_actions_cover_the_space():
     task = get_task("mujoco-hopper")
     envs = make_envs(task, [1])

@@ -77,6 +77,19 @@ def test_long_episodes_keep_every_step(length: int) -> None:
     assert times.tolist() == list(range(length + 1))
 
 
+def test_slots_that_stand_on_different_pages_keep_their_own_steps() -> None:
+    """The second episode of one slot begins before the first of the other reaches a new page."""
+    lengths = {0: PAGE + 40, 1: PAGE - 30, 2: 2 * PAGE + 5}
+    episodes = list(rollout("t", CountingEnvs(3, lengths), Script(), [0, 1, 2], 2))
+    assert len(episodes) == 6
+    for episode in episodes:
+        rows = episode.observations["continuous_observations"]
+        steps = lengths[episode.seed]
+        expected = [[episode.seed, episode.reset_index, time] for time in range(steps + 1)]
+        assert rows.tolist() == expected
+        assert episode.rewards.tolist() == list(range(steps))
+
+
 def test_only_what_is_kept_is_stored() -> None:
     def keep(observations: Observations) -> Observations:
         return {"time": observations["continuous_observations"][:, 2:]}

@@ -1,5 +1,7 @@
 """Small datasets in the Hub layout, one task of every modality."""
 
+import os
+from collections.abc import Callable
 from pathlib import Path
 
 import numpy as np
@@ -11,6 +13,9 @@ from pipeline.schema import arrow_schema, to_table
 from pipeline.shards import write_shard
 from pipeline.tasks import get_task
 from pipeline.types import Episode
+
+# Tests run side by side: more threads of one would wait for those of another.
+os.environ.setdefault("OMP_NUM_THREADS", "1")
 
 LENGTHS = (5, 11, 1, 7)
 """Steps of the episodes of every task."""
@@ -57,6 +62,12 @@ def write_episodes(root: Path, task: str, split: str, episodes: list[Episode]) -
         path = root / task / f"{split}-{shard:05d}-of-00002.parquet"
         tables = [to_table(modality, [episode], "test", "0") for episode in part]
         write_shard(path, arrow_schema(modality), tables)
+
+
+@pytest.fixture
+def write() -> Callable[[Path, str, str, list[Episode]], None]:
+    """What writes a split of a dataset."""
+    return write_episodes
 
 
 def png(rng: np.random.Generator) -> bytes:

@@ -107,6 +107,23 @@ def test_rows_know_their_task():
         assert batch["attention_mask"].sum(dim=1).tolist() == lengths
 
 
+def test_rows_know_their_task_where_all_are_of_one_length():
+    """They are drawn in any order, and come task by task."""
+    windows = {"a": range(30), "b": range(100, 130)}
+
+    class Named(Fake):
+        def rows(self, rows: np.ndarray) -> dict:
+            return {"input_ids": [np.full(5, windows[self.task][row]) for row in rows]}
+
+    sources = [Named(task, "mujoco", [5] * 30) for task in windows]
+    plan = BatchPlan(sources, {"a": 1, "b": 1}, {"mujoco": 40}, 20, 0)
+    drawn = [plan.rows(index)[0] for index in range(20)]
+    assert any((np.diff(tasks) < 0).any() for tasks in drawn), "some are not in order"
+    for index in range(20):
+        batch = plan[index]
+        assert batch["tasks"].tolist() == (batch["input_ids"][:, 0] >= 100).long().tolist()
+
+
 def test_an_epoch_of_a_task_has_all_its_windows_in_an_order_of_its_own():
     plan = make_plan(count=400)
     drawn = [plan.rows(k) for k in range(400)]
@@ -183,3 +200,11 @@ def test_a_trained_tokenizer_is_the_same_each_time_and_loses_nothing():
     for text in [*texts[:2], "unseen: 你好"]:
         assert first.decode(first(text)["input_ids"]) == text
     assert first.convert_tokens_to_ids(END) == first.eos_token_id == first.pad_token_id
+
+
+def test_blocks_draw_on_their_own():
+    """Which domain each place has is drawn anew in every block."""
+    plan = make_plan(count=300, block=50)
+    domains = [SOURCES[int(plan.rows(k)[0][0])].domain for k in range(300)]
+    blocks = [tuple(domains[start : start + 50]) for start in range(0, 300, 50)]
+    assert len(set(blocks)) == len(blocks)

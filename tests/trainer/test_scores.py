@@ -75,3 +75,17 @@ def test_tasks_without_a_usable_expert_are_named_and_left_out(monkeypatch):
     assert domain["published"]["iqm"] == 0.25
     assert scores["tasks"]["mujoco-reacher"]["normalised"] is None
     assert any("left out" in line and "mujoco-reacher" in line for line in table(scores))
+
+
+def test_the_interval_is_that_of_the_mean_of_the_middle_half():
+    """One episode a task: every resample is the sample, so its IQM is both ends."""
+    scores = {f"task {k:02}": [float(k**3)] for k in range(20)}
+    result = aggregate(scores, resamples=50)
+    middle = np.mean([k**3 for k in range(5, 15)])
+    assert (result.iqm, result.low, result.high) == pytest.approx((middle, middle, middle))
+
+
+def test_the_interval_has_95_percent():
+    """The middle half of many normal scores: the IQM's standard error is 1.09 / sqrt(n)."""
+    result = aggregate({"a": np.random.default_rng(0).normal(size=1000)}, resamples=4000)
+    assert result.high - result.low == pytest.approx(2 * 1.96 * 1.09 / 1000**0.5, rel=0.15)
