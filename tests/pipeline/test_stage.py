@@ -14,6 +14,7 @@ from pipeline.stage import (
     log,
     progress,
     read_json,
+    write_atomic,
     write_json,
 )
 
