@@ -10,12 +10,13 @@ TRAINED := mujoco metaworld atari environments
 FOLDERS := $(addprefix artifacts/,$(TRAINED:%=experts/%) $(TRAINED:%=episodes/%) episodes/babyai \
 	corpora/text corpora/vision random dataset jat evaluation)
 
-.PHONY: help setup dev repro test lint coverage bench lock licences clean FORCE
+.PHONY: help setup dev repro test lint mutate coverage bench lock licences clean FORCE
 help:
 	@echo "make repro     build everything: experts, episodes, corpora, dataset, JAT, report"
 	@echo "make test      run the tests"
 	@echo "make lint      ruff and basedpyright"
 	@echo "make coverage  run the tests, and show which lines none of them runs"
+	@echo "make mutate    change the code in a hundred ways; the tests have to notice each"
 	@echo "make bench     run the benchmarks"
 	@echo "make setup     install only, in $(VENV); make dev: with what tests and lint need"
 	@echo "make lock      write the locks anew from pyproject.toml, and docs/LICENCES.md"
@@ -38,8 +39,12 @@ setup: $(VENV)/.installed
 dev: setup $(VENV)/.dev
 
 # Without git, as in an archive, DVC has to be told.
+# First what would stop it later on; then the code, as DVC does not watch what a profile brings.
 repro: setup
+	@python -m pipeline.check
+	@python -m pipeline.unlock
 	@git rev-parse --git-dir >/dev/null 2>&1 || python -m dvc config --local core.no_scm true
+	python -m dvc repro --quiet --force --single-item code
 	python -m dvc repro
 	@echo "report: $(CURDIR)/artifacts/report/index.html"
 
@@ -50,6 +55,9 @@ lint: dev
 	ruff check .
 	ruff format --check .
 	basedpyright
+
+mutate: dev
+	python -m benchmarks.mutate
 
 coverage: dev
 	python -m pytest -n 2 --cov --cov-report=term --cov-report=html
