@@ -26,11 +26,19 @@ from pipeline import closure, content, manifest, paths, schema
 from pipeline.domains import CORPUS_DOMAINS, get_domain
 from pipeline.errors import UserError
 from pipeline.fanout import fan_out
+from pipeline.files import (
+    CollectedManifest,
+    CorpusReport,
+    DatasetManifest,
+    DocumentsStatistics,
+    EpisodesStatistics,
+    read_model,
+)
+from pipeline.outputs import sweep
 from pipeline.params import Params
-from pipeline.shards import open_shard, read_tables, write_files
+from pipeline.shards import open_shard, read_group, read_tables, write_files
 from pipeline.stage import (
     log,
-    read_json,
     replaced_folder,
     run_stage,
     write_atomic,
@@ -87,11 +95,17 @@ def main(params: Params, arguments: argparse.Namespace) -> None:
         explain(source)
     fan_out(build, stale, workers=params.workers, desc="build (configurations)")
     remove_others(folder, {source.name for source in sources})
-    contents = [manifest.read_manifest(source.folder) for source in sources]
-    statistics = {source.name: read_json(source.folder / "statistics.json") for source in sources}
+    contents = [manifest.read_manifest(source.folder, DatasetManifest) for source in sources]
+    statistics = {source.name: read_statistics(source) for source in sources}
     write_atomic(folder / "README.md", card(contents, statistics, left_out))
     write_json(paths.METRICS / "dataset.json", metrics(contents, statistics))
     validate.check_or_stop(folder, replay=0, workers=params.workers)
+
+
+def read_statistics(source: Configuration) -> dict[str, Any]:
+    """``statistics.json`` of a configuration that is built."""
+    shape = EpisodesStatistics if source.modality.episodic else DocumentsStatistics
+    return read_model(source.folder / "statistics.json", shape)
 
 
 def find_sources(params: Params, folder: Path) -> tuple[list[Configuration], dict[str, str]]:
@@ -117,7 +131,7 @@ def episodes_source(id: str, test_fraction: float, folder: Path) -> Configuratio
     """The collected episodes of one task."""
     task = get_task(id)
     origin = paths.episodes_folder(task).resolve()
-    told = manifest.read_manifest(origin)
+    told = manifest.read_manifest(origin, CollectedManifest)
     files = [origin / entry["file"] for entry in told["files"] if entry["rows"]]
     checksums = [entry["sha256"] for entry in told["files"]]
     provenance = {
@@ -133,7 +147,7 @@ def episodes_source(id: str, test_fraction: float, folder: Path) -> Configuratio
 def corpus_source(domain: str, name: str, folder: Path) -> Configuration:
     """One corpus, which its own stage has split."""
     origin = paths.corpus_folder(domain, name).resolve()
-    report = read_json(origin / "report.json")
+    report = read_model(origin / "report.json", CorpusReport)
     files = {split: sorted(origin.glob(f"{split}-*.parquet")) for split in SPLITS}
     if not files["train"]:
         raise UserError(f"'{origin}' has no train-*.parquet: run the stage that builds it")
@@ -162,8 +176,12 @@ def explain(source: Configuration) -> None:
 
 
 def build(source: Configuration) -> None:
-    """Write one configuration."""
+    """Write one configuration; UserError if a file is not the one that was collected."""
     if source.modality.episodic:
+        origin = source.files["all"][0].parent
+        files = manifest.read_manifest(origin)["files"]
+        for problem in manifest.file_problems(origin, files):
+            raise UserError(f"{problem}: delete it and collect again")
         test = choose_test(source.files["all"], source.test_fraction)
         streams = {split: select(source.files["all"], test, split == "test") for split in SPLITS}
     else:
@@ -222,10 +240,10 @@ def select(files: Iterable[Path], test: set[Key], wanted: bool) -> Iterator[pa.T
     for path in files:
         file = open_shard(path)
         for group in range(file.num_row_groups):
-            keys = keys_of(file.read_row_group(group, ["seed", "reset_index"]))
+            keys = keys_of(read_group(file, path, group, ["seed", "reset_index"]))
             mask = np.array([(key in test) == wanted for key in keys])
             if mask.any():
-                yield file.read_row_group(group).filter(pa.array(mask))
+                yield read_group(file, path, group).filter(pa.array(mask))
 
 
 def _chain(files: Iterable[Path]) -> Iterator[pa.Table]:
@@ -235,9 +253,9 @@ def _chain(files: Iterable[Path]) -> Iterator[pa.Table]:
 
 def remove_others(folder: Path, names: set[str]) -> None:
     """Remove configurations that the profile no longer has, and what killed runs left."""
-    for path in folder.iterdir():
-        ours = (path / manifest.NAME).exists() and path.name not in names
-        if path.is_dir() and (ours or path.suffix in (".part", ".old")):
+    sweep(folder)
+    for path in folder.glob("[!.]*"):
+        if (path / manifest.NAME).exists() and path.name not in names:
             shutil.rmtree(path)
 
 
@@ -255,4 +273,8 @@ def metrics(contents: list[dict[str, Any]], statistics: dict[str, Any]) -> dict[
 
 
 if __name__ == "__main__":
-    run_stage(main, "Build the dataset: Parquet files, statistics and a card, validated.")
+    run_stage(
+        main,
+        "Build the dataset: Parquet files, statistics and a card, validated.",
+        output=lambda arguments: paths.DATASET,
+    )

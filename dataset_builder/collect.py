@@ -22,12 +22,14 @@ from pipeline import closure, content, engines, manifest, paths, schema
 from pipeline.domains import ENVIRONMENTS, PUBLISHED_DOMAINS, get_domain
 from pipeline.errors import UserError
 from pipeline.fanout import fan_out
+from pipeline.files import ShardRecord, Verdict, read_model
+from pipeline.outputs import sweep
 from pipeline.params import Params
 from pipeline.rollout import GROUPS, Dropped, rollout
 from pipeline.seeds import env_seeds
 from pipeline.settings import Collect
 from pipeline.shards import write_shard
-from pipeline.stage import add_accept_code, log, read_json, run_stage, write_json
+from pipeline.stage import add_accept_code, log, run_stage, write_json
 from pipeline.tasks import get_task
 from pipeline.types import Episode, Modality, Policy, Task, resolve
 
@@ -74,7 +76,7 @@ class TaskCollection:
         }
         if self.accept_code and (self.folder / manifest.NAME).exists():
             old = manifest.read_manifest(self.folder).get("decides")
-            if manifest.same_but_code(old, self.decides):
+            if old and manifest.same_but_code(old, self.decides):
                 fingerprints.add(manifest.fingerprint(old))
         return fingerprints
 
@@ -113,10 +115,9 @@ def main(params: Params, arguments: argparse.Namespace) -> None:
     records = collect(jobs, params.workers)
     manifests = [finish(job, records[job.task.id]) for job in jobs]
     for job in jobs:  # a worker that died in this run has left some as well
-        remove_temporaries(job.folder)
-    metrics = paths.METRICS / f"collect_{arguments.domain}.json"
-    remove_temporaries(metrics.parent, of=metrics.name)
-    write_json(metrics, {"skipped": len(skipped), **totals(manifests)})
+        sweep(job.folder)
+    metrics = {"skipped": len(skipped), **totals(manifests)}
+    write_json(paths.METRICS / f"collect_{arguments.domain}.json", metrics)
 
 
 def plan_collection(params: Params, name: str) -> tuple[list[TaskCollection], list[Task]]:
@@ -139,10 +140,7 @@ def expert_score(task: Task, source: str) -> dict[str, Any]:
     path = paths.expert_folder(task) / "score.json"
     if source == "bot" and not path.exists():
         return {"verdict": "not scored"}
-    score = read_json(path)
-    if not isinstance(score, dict) or not isinstance(score.get("verdict"), str):
-        raise UserError(f"'{path}' has no 'verdict': run `python -m experts.train` again")
-    return score
+    return read_model(path, Verdict)
 
 
 def make_job(params: Params, task: Task, expert: dict[str, Any]) -> TaskCollection:
@@ -202,7 +200,7 @@ def collect(jobs: Sequence[TaskCollection], workers: int) -> dict[str, list[Reco
     """Make the missing shards of all tasks; task id -> its shards' records, in order."""
     records: dict[str, list[Record]] = {job.task.id: [] for job in jobs}
     for job in jobs:
-        remove_temporaries(job.folder)
+        sweep(job.folder)
     while shards := [shard for job in jobs for shard in job.shards(records[job.task.id])]:
         missing = [shard for shard in shards if finished(shard) is None]
         for job in {shard.job.task.id: shard.job for shard in missing}.values():
@@ -211,7 +209,9 @@ def collect(jobs: Sequence[TaskCollection], workers: int) -> dict[str, list[Reco
             (shard.job.folder / manifest.NAME).unlink(missing_ok=True)
         fan_out(collect_shard, missing, workers=workers, desc="collect (shards)")
         for shard in shards:
-            records[shard.job.task.id].append(read_json(shard.path.with_suffix(".json")))
+            records[shard.job.task.id].append(
+                read_model(shard.path.with_suffix(".json"), ShardRecord)
+            )
     return records
 
 
@@ -220,10 +220,9 @@ def finished(shard: Shard) -> Record | None:
     mark = shard.path.with_suffix(".json")
     if not mark.exists():
         return None
-    record = read_json(mark)
+    record = read_model(mark, ShardRecord)
     as_wanted = (
-        isinstance(record, dict)
-        and record.get("fingerprint") in {shard.job.fingerprint, *shard.job.accepted}
+        record.get("fingerprint") in {shard.job.fingerprint, *shard.job.accepted}
         and len(record["seeds"]) == shard.slots
         and content.same_content(shard.path, record["bytes"], record["sha256"])
     )
@@ -340,12 +339,6 @@ def finish(job: TaskCollection, records: list[Record]) -> dict[str, Any]:
     return written
 
 
-def remove_temporaries(folder: Path, of: str = "*") -> None:
-    """Remove what a killed run left half written ``of`` a file (of any by default)."""
-    for path in folder.glob(f".{of}.*.tmp"):
-        path.unlink(missing_ok=True)
-
-
 def add_arguments(parser: argparse.ArgumentParser) -> None:
     """The stage's own options."""
     parser.add_argument(
@@ -358,4 +351,9 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
 
 
 if __name__ == "__main__":
-    run_stage(main, "Collect the experts' episodes of one domain.", add_arguments)
+    run_stage(
+        main,
+        "Collect the experts' episodes of one domain.",
+        add_arguments,
+        output=lambda arguments: paths.EPISODES / arguments.domain,
+    )

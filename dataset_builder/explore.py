@@ -20,6 +20,7 @@ import numpy as np
 import pyarrow as pa
 from rich.box import SIMPLE_HEAD
 from rich.console import Console
+from rich.markup import escape
 from rich.table import Table
 
 from dataset_builder.pictures import (
@@ -32,10 +33,10 @@ from dataset_builder.pictures import (
     screens,
 )
 from dataset_builder.vision.contact_sheet import contact_sheet
-from pipeline.errors import UserError, did_you_mean
+from pipeline.errors import UserError, did_you_mean, plain
 from pipeline.ownership import check_picture, mark
 from pipeline.paths import ARTIFACTS, DATASET
-from pipeline.shards import open_shard, read_rows, read_tables, to_numpy
+from pipeline.shards import first_line, open_shard, read_group, read_rows, read_tables, to_numpy
 from pipeline.stage import exit_with_one_line, write_atomic
 
 SPLITS = ("train", "test")
@@ -57,7 +58,7 @@ class Place:
 
     def read(self) -> dict[str, Any]:
         """The episode's columns, numbers as arrays."""
-        table = open_shard(self.path).read_row_group(self.group).slice(self.row, 1)
+        table = read_group(open_shard(self.path), self.path, self.group).slice(self.row, 1)
         return {name: to_numpy(name, table.column(name)[0]) for name in table.column_names}
 
 
@@ -89,7 +90,7 @@ def episodes(files: list[Path]) -> list[Place]:
 
 def overview(folder: Path, tasks: list[str]) -> Table:
     """One line for every task and split."""
-    table = Table(title=str(folder), box=SIMPLE_HEAD)
+    table = Table(title=cell(str(folder)), box=SIMPLE_HEAD)
     for name in ("task", "split", "rows", "steps", "return", "std", "least", "most", "MB"):
         table.add_column(
             name, justify="left" if name in ("task", "split") else "right", no_wrap=True
@@ -108,8 +109,13 @@ def overview(folder: Path, tasks: list[str]) -> Table:
                     *(f"{x:.2f}" for x in (returns.mean(), returns.std())),
                     *(f"{x:.2f}" for x in (returns.min(), returns.max())),
                 ]
-            table.add_row(task, split, f"{rows:,}", *numbers, size)
+            table.add_row(cell(task), split, f"{rows:,}", *numbers, size)
     return table
+
+
+def cell(text: str) -> str:
+    """A name from a file as a table shows it: neither markup nor escapes of the terminal."""
+    return escape(plain(text))
 
 
 def columns(files: list[Path]) -> Table:
@@ -128,7 +134,8 @@ def columns(files: list[Path]) -> Table:
     table.add_column("compressed", justify="right")
     for field in open_shard(files[0]).schema_arrow:
         raw, packed = stored.get(field.name, (0, 0))
-        table.add_row(field.name, type_name(field.type), f"{raw / 1e6:.2f}", f"{packed / 1e6:.2f}")
+        name, type = cell(field.name), cell(type_name(field.type))
+        table.add_row(name, type, f"{raw / 1e6:.2f}", f"{packed / 1e6:.2f}")
     return table
 
 
@@ -189,14 +196,19 @@ def explore(folder: Path, task: str | None, split: str, output: Path) -> list[Pa
     if open_shard(files[0]).schema_arrow.names == ["text"]:
         for text in documents(files):
             console.rule()
-            console.print(text, markup=False, highlight=False)
+            lines = "\n".join(map(plain, text.splitlines()))
+            console.print(lines, markup=False, highlight=False)
     written = []
     for suffix in (".png", ".gif"):
         check_picture(output / f"{task}{suffix}")
-    for name, data in pictures(task, files):
-        write_atomic(output / name, mark(data))
-        written.append(output / name)
-        console.print(f"wrote {output / name}", highlight=False)
+    try:
+        for name, data in pictures(task, files):
+            write_atomic(output / name, mark(data))
+            written.append(output / name)
+            console.print(f"wrote {output / name}", highlight=False, markup=False)
+    except (OSError, SyntaxError, ValueError, LookupError, TypeError) as error:
+        # Pictures and symbols from elsewhere may be anything.
+        raise UserError(f"'{folder / task}' cannot be drawn ({first_line(error)})") from None
     return written
 
 

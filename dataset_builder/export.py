@@ -75,18 +75,15 @@ def published_tables(files: list[Path], episodes: int | None = None) -> Iterator
             table = table.slice(0, left)
             left -= len(table)
             if "frames" in columns:
-                table = _with_pictures(path, table)
+                table = _with_pictures(table)
             yield table.cast(schema)
 
 
-def _with_pictures(path: Path, table: pa.Table) -> pa.Table:
+def _with_pictures(table: pa.Table) -> pa.Table:
     """Frames replaced by pictures of the last four, the oldest one in the red channel."""
     episodes = []
     for cell in table.column("frames"):
-        try:
-            stacks = frames.stack(frames.from_arrow(cell.values))
-        except ValueError as error:
-            raise UserError(f"'{path}': {error}: build it again") from None
+        stacks = frames.stack(frames.from_arrow(cell.values))
         pictures = np.ascontiguousarray(np.moveaxis(stacks, 1, -1))
         episodes.append([{"bytes": encode_png(picture), "path": None} for picture in pictures])
     position = table.column_names.index("frames")
@@ -108,15 +105,12 @@ def export(
             raise UserError(f"'{folder}' has no '{name}'{did_you_mean(name, contents)}")
     place = check_place(target, [folder], f"'{target}'")
     marker = check_target(place, Publication("export", str(folder.resolve())), f"'{target}'")
-    try:
-        with published(place, marker) as temporary:
-            written = {
-                name: _write_config(folder / name, contents[name], temporary / name, episodes)
-                for name in sorted(set(configs or contents))
-            }
-            write_atomic(temporary / "README.md", _readme(written))
-    except OSError as error:
-        raise UserError(f"cannot write to '{target}' ({error})") from None
+    with published(place, marker) as temporary:
+        written = {
+            name: _write_config(folder / name, contents[name], temporary / name, episodes)
+            for name in sorted(set(configs or contents))
+        }
+        write_atomic(temporary / "README.md", _readme(written))
 
 
 def _write_config(

@@ -9,6 +9,7 @@ from typing import Any
 
 from pipeline import manifest, paths
 from pipeline.errors import UserError
+from pipeline.files import SplitManifest
 from pipeline.params import Params
 from pipeline.publication import Publication, check_place, check_target, published, upload
 from pipeline.stage import log, run_stage, write_json
@@ -42,7 +43,7 @@ def main(params: Params, arguments: argparse.Namespace) -> None:
 def read_contents(folder: Path) -> dict[str, dict[str, Any]]:
     """Configuration -> its manifest; UserError if the dataset has none."""
     contents = {
-        path.parent.name: manifest.read_manifest(path.parent)
+        path.parent.name: manifest.read_manifest(path.parent, SplitManifest)
         for path in sorted(folder.glob(f"*/{manifest.NAME}"))
     }
     if not contents or not (folder / "README.md").is_file():
@@ -79,14 +80,11 @@ def to_folder(folder: Path, target: Path, profile: str) -> dict[str, Any]:
     target = check_place(target, [folder], OPTION)
     marker = check_target(target, Publication(KIND, profile), OPTION, earlier_files)
     files = list(dataset_files(folder))
-    try:
-        with published(target, marker) as temporary:
-            for file in files:
-                (temporary / file).parent.mkdir(exist_ok=True)
-                _link(folder / file, temporary / file)
-            stop_at(file_problems(temporary, read_contents(temporary)), "is the disk full?")
-    except OSError as error:
-        raise UserError(f"cannot write to '{target}' ({error}): check 'publish.to'") from None
+    with published(target, marker) as temporary:
+        for file in files:
+            (temporary / file).parent.mkdir(exist_ok=True)
+            _link(folder / file, temporary / file)
+        stop_at(file_problems(temporary, read_contents(temporary)), "is the disk full?")
     return {"files": len(files)}
 
 
@@ -130,4 +128,6 @@ def to_hub(folder: Path, repository: str, profile: str) -> dict[str, Any]:
 
 
 if __name__ == "__main__":
-    run_stage(main, "Publish the dataset to a folder or to the Hub.")
+    run_stage(
+        main, "Publish the dataset to a folder or to the Hub.", output=lambda arguments: RECORD
+    )

@@ -1,13 +1,15 @@
 """Play stored episodes again and compare them with what is stored, bit by bit."""
 
+from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
 
 import numpy as np
+import pyarrow as pa
 
 from pipeline import engines, schema
 from pipeline.seeds import sequence
-from pipeline.shards import open_shard, to_numpy
+from pipeline.shards import open_shard, read_group, read_tables, to_numpy
 from pipeline.tasks import get_task
 from pipeline.types import Observations, Step, Task, VectorEnv
 
@@ -40,11 +42,15 @@ def index(folder: Path, content: dict[str, Any]) -> dict[Key, tuple[Path, int]]:
     places: dict[Key, list[tuple[Path, int]]] = {}
     for entry in content["files"]:
         path = folder / entry["file"]
-        table = open_shard(path).read(["seed", "reset_index"])
-        keys = zip(table["seed"].to_pylist(), table["reset_index"].to_pylist(), strict=True)
-        for row, key in enumerate(keys):
+        rows = (row for table in read_tables(path, ["seed", "reset_index"]) for row in keys(table))
+        for row, key in enumerate(rows):
             places.setdefault(key, []).append((path, row))
     return {key: found[0] for key, found in places.items() if len(found) == 1}
+
+
+def keys(table: pa.Table) -> Iterator[Key]:
+    """(seed, reset_index) of each row."""
+    return zip(table["seed"].to_pylist(), table["reset_index"].to_pylist(), strict=True)
 
 
 def _predecessors(key: Key, alone: bool, places: dict[Key, Any]) -> list[Key] | None:
@@ -64,7 +70,7 @@ def read_row(path: Path, row: int) -> Row:
     for group in range(file.num_row_groups):
         size = file.metadata.row_group(group).num_rows
         if row < size:
-            table = file.read_row_group(group)
+            table = read_group(file, path, group)
             return {name: to_numpy(name, table.column(name)[row]) for name in table.column_names}
         row -= size
     raise IndexError(f"{path} has no such row")

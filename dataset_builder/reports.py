@@ -4,8 +4,9 @@ from pathlib import Path
 from typing import Any
 
 from pipeline.content import checksum, same_content
+from pipeline.files import BuiltCorpus, Decided, read_model
 from pipeline.manifest import difference
-from pipeline.stage import log, read_json
+from pipeline.stage import log
 
 NAME = "report.json"
 
@@ -21,11 +22,11 @@ def finished(folder: Path, decides: dict[str, Any]) -> dict[str, Any] | None:
     """
     if not (folder / NAME).exists():
         return None
-    report = read_json(folder / NAME)
-    known = report.get("decides") if isinstance(report, dict) else None
+    known = read_model(folder / NAME, Decided).get("decides")
     if known != decides:
         log.info("%s: built anew, as this changed: %s", folder.name, difference(known, decides))
         return None
+    report = read_model(folder / NAME, BuiltCorpus)
     for name, file in files_of(report).items():
         if not same_content(folder / name, file["bytes"], file["sha256"]):
             log.info("%s: built anew, as '%s' is not what was built", folder.name, name)

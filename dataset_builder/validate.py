@@ -19,9 +19,10 @@ from dataset_builder.statistics import DocumentStatistics, EpisodeStatistics
 from pipeline import engines, frames, manifest, schema
 from pipeline.errors import UserError
 from pipeline.fanout import fan_out
+from pipeline.files import DatasetManifest, read_model
 from pipeline.params import load_params
 from pipeline.shards import open_shard
-from pipeline.stage import exit_with_one_line, log, read_json
+from pipeline.stage import exit_with_one_line, log
 from pipeline.tasks import get_task
 from pipeline.types import Modality
 
@@ -82,7 +83,7 @@ def find_problems(folder: str | Path, replay: int = 0, workers: int = 1) -> list
 def check(job: ConfigurationCheck) -> list[str]:
     """The problems of one configuration."""
     try:
-        content = manifest.read_manifest(job.folder)
+        content = manifest.read_manifest(job.folder, DatasetManifest)
         problems = manifest.file_problems(job.folder, content["files"])
         if content["task"] != job.folder.name:
             problems.append(f"{job.folder / manifest.NAME}: is about '{content['task']}'")
@@ -100,8 +101,6 @@ def check(job: ConfigurationCheck) -> list[str]:
         return problems
     except UserError as error:
         return [str(error)]
-    except (KeyError, TypeError) as error:
-        return [f"{job.folder / manifest.NAME}: lacks what a manifest has ({error!r})"]
 
 
 def content_problems(folder: Path, content: dict[str, Any]) -> Iterator[str]:
@@ -133,7 +132,7 @@ def content_problems(folder: Path, content: dict[str, Any]) -> Iterator[str]:
                 return
             seen.add(table)
             first_row += len(table)
-    stored = read_json(folder / STATISTICS)
+    stored = read_model(folder / STATISTICS, dict[str, Any])
     for split, seen in statistics.items():
         if not alike(seen.summary(), stored.get(split)):
             yield f"{folder / STATISTICS}: '{split}' does not describe the files"

@@ -9,8 +9,8 @@ from experts.appo.network import Architecture, load
 from experts.appo.network_policy import MODES, NetworkPolicy
 from pipeline.domains import get_domain
 from pipeline.errors import UserError
+from pipeline.files import ExpertConfig, read_model
 from pipeline.shards import sha256
-from pipeline.stage import read_json
 from pipeline.types import Policy, Task, resolve
 
 
@@ -20,9 +20,9 @@ def load_policy(task: Task, folder: Path, seed: int, threads: int = 1) -> Policy
     ``seed`` decides what a sampling policy does. UserError for a missing, foreign or broken file.
     """
     path = Path(folder) / "config.json"
-    config = read_json(path)
-    kind = config.get("kind") if isinstance(config, dict) else None
-    if kind is None or config.get("task") != task.id:
+    config = read_model(path, ExpertConfig)
+    kind = config["kind"]
+    if config["task"] != task.id:
         raise UserError(f"'{path}' does not describe an expert of {task.id}: train it again")
     scripts = get_domain(task.domain).scripts
     if kind in scripts:

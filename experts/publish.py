@@ -18,6 +18,7 @@ from experts.sharing.described import curve_of, describe, parameters, trained_ex
 from experts.train import ExpertJob
 from pipeline.errors import UserError
 from pipeline.fanout import fan_out
+from pipeline.ownership import read_record
 from pipeline.params import Params
 from pipeline.paths import PUBLISHED_EXPERTS
 from pipeline.publication import (
@@ -27,7 +28,7 @@ from pipeline.publication import (
     published,
     upload,
 )
-from pipeline.stage import log, read_json, run_stage
+from pipeline.stage import log, run_stage
 from pipeline.tasks import get_task
 
 REPLAY, CURVE, CONFIG = "replay.mp4", "curve.png", "config.json"
@@ -124,7 +125,7 @@ def earlier_files(task: str, folder: Path) -> list[str]:
     """The files of an expert published before there were markers; empty if it is none."""
     if not (folder / CONFIG).is_file():
         return []
-    config = read_json(folder / CONFIG)
+    config = read_record(folder / CONFIG)
     if not isinstance(config, dict) or "score" not in (config.get("provenance") or {}):
         return []
     load_policy(get_task(task), folder, seed=0)

@@ -10,13 +10,14 @@ import numpy as np
 from experts.gate import Baseline
 from pipeline import closure, engines
 from pipeline.fanout import fan_out
+from pipeline.files import BaselineResult, read_model
 from pipeline.manifest import difference
 from pipeline.params import Params
 from pipeline.paths import RANDOM, RANDOM_SCORES
 from pipeline.random_policy import NoopPolicy, RandomPolicy
 from pipeline.rollout import play_scores
 from pipeline.seeds import env_seeds
-from pipeline.stage import log, read_json, run_stage, write_json
+from pipeline.stage import log, run_stage, write_json
 from pipeline.tasks import get_task
 from pipeline.types import Policy
 
@@ -88,7 +89,7 @@ def play_baseline(unit: BaselinePlay) -> dict[str, Any]:
 
 def baseline_result(unit: BaselinePlay) -> dict[str, Any]:
     """What such play earned, as ``play_baseline`` says it; played once for all stages."""
-    known = read_json(unit.file) if unit.file.exists() else {}
+    known = read_model(unit.file, BaselineResult) if unit.file.exists() else {}
     if known.get("settings") != unit.settings:
         if known:
             reason = difference(known["settings"], unit.settings)
@@ -118,4 +119,4 @@ def main(params: Params, arguments: Namespace) -> None:
 
 
 if __name__ == "__main__":
-    run_stage(main, "Play every task of the profile at random.")
+    run_stage(main, "Play every task of the profile at random.", output=lambda arguments: RANDOM)

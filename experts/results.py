@@ -8,10 +8,11 @@ from pathlib import Path
 from typing import Any
 
 from experts.appo.curve import read_curve
-from pipeline.errors import UserError
+from pipeline.errors import UserError, plain
+from pipeline.files import ExpertConfig, GateScore, read_model
 from pipeline.params import Params
 from pipeline.paths import expert_folder
-from pipeline.stage import read_json, run_stage
+from pipeline.stage import run_stage
 from pipeline.tasks import get_task
 
 HEADER = (
@@ -31,10 +32,11 @@ def row(folder: Path) -> str | None:
     """One expert's line; None where there is no expert."""
     if not (folder / "score.json").exists():
         return None
-    config, score = read_json(folder / "config.json"), read_json(folder / "score.json")
+    config = read_model(folder / "config.json", ExpertConfig)
+    score = read_model(folder / "score.json", GateScore)
     cells: list[Any] = [
         score["task"],
-        config["source"],
+        config.get("source", ""),
         config.get("mode", ""),
         f"{config['steps']:,}" if "steps" in config else "",
         minutes(folder / "curve.csv"),
@@ -46,7 +48,7 @@ def row(folder: Path) -> str | None:
         "" if score["reference_mean"] is None else f"{score['reference_mean']:.2f}",
         score["verdict"],
     ]
-    return f"| {' | '.join(map(str, cells))} |"
+    return plain(f"| {' | '.join(map(str, cells))} |")
 
 
 def table(params: Params) -> str:

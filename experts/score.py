@@ -20,6 +20,8 @@ def score(params: Params, task_id: str, folder: Path | None, episodes: int, seed
     """The score of the expert in ``folder`` (by default the one that the stage made)."""
     if episodes < 1:
         raise UserError(f"--episodes is {episodes}: at least 1")
+    if seed < 0:
+        raise UserError(f"--seed is {seed}: at least 0")
     task = get_task(task_id)
     env = decided_options(task, params.env_of(task.id))
     (policy_seed,) = sequence(seed, "gate", task.id).generate_state(1)  # the gate's, so its score

@@ -1,6 +1,5 @@
 """Experts that need no training: scripts, the bot, and folders published on the Hub or shipped."""
 
-import re
 import shutil
 from importlib.resources import as_file, files
 from importlib.resources.abc import Traversable
@@ -13,9 +12,11 @@ from experts.appo.curve import read_curve
 from experts.load import load_policy
 from pipeline.domains import get_domain
 from pipeline.errors import UserError
+from pipeline.files import ExpertConfig, read_model
 from pipeline.manifest import fingerprint
+from pipeline.paths import expanded, is_there
+from pipeline.settings import HUB_EXPERT
 from pipeline.shards import sha256
-from pipeline.stage import read_json
 from pipeline.types import Task, resolve
 
 FILES = ("config.json", "model.safetensors", "curve.csv")
@@ -63,7 +64,7 @@ def hub(task: Task, source: str, folder: Path, env: dict[str, Any]) -> dict[str,
     from huggingface_hub import is_offline_mode, snapshot_download
     from huggingface_hub.errors import HfHubHTTPError, HFValidationError, LocalEntryNotFoundError
 
-    match = re.fullmatch(r"hub:(\w[\w.-]*/\w[\w.-]*)@(\w[\w./-]*)", source)
+    match = HUB_EXPERT.fullmatch(source)
     if not match:
         raise UserError(f"expert source '{source}' is not hub:<owner>/<repo>@<revision>")
     repo, revision = match.groups()
@@ -85,7 +86,7 @@ def hub(task: Task, source: str, folder: Path, env: dict[str, Any]) -> dict[str,
 def absolute(source: str) -> str:
     """The source with the whole path of ``file:<path>``: workers may have other folders."""
     kind, _, path = source.partition(":")
-    return f"file:{Path(path).expanduser().resolve()}" if kind == "file" else source
+    return f"file:{expanded(path).resolve()}" if kind == "file" else source
 
 
 def file(task: Task, source: str, folder: Path, env: dict[str, Any]) -> dict[str, Any]:
@@ -114,7 +115,7 @@ def _checksum(folder: Path) -> str:
 
 def _path(source: str) -> Path:
     path = Path(source.removeprefix("file:"))
-    if not path.exists():
+    if not is_there(path):
         raise UserError(f"expert source '{source}' does not exist")
     return path
 
@@ -142,8 +143,8 @@ def _copied(task: Task, source: Path, folder: Path) -> dict[str, Any]:
                 raise UserError(f"'{source / name}' is larger than {limit // 2**20} MiB")
             shutil.copy(source / name, folder / name)
     load_policy(task, folder, seed=0)
-    config = read_json(folder / "config.json")
-    if config["kind"] != "network" or not isinstance(config.get("steps"), int):
+    config = read_model(folder / "config.json", ExpertConfig)
+    if config["kind"] != "network" or "steps" not in config:
         raise UserError(f"'{source}' is no trained expert but '{config['kind']}'")
     if (folder / "curve.csv").exists():
         read_curve(folder / "curve.csv")

@@ -8,7 +8,7 @@ import shutil
 import threading
 from argparse import ArgumentParser, Namespace
 from collections.abc import Iterator
-from contextlib import contextmanager
+from contextlib import contextmanager, suppress
 from dataclasses import dataclass, replace
 from importlib.metadata import version
 from pathlib import Path
@@ -24,6 +24,7 @@ from experts.random_scores import BaselinePlay, baseline, noop_play, random_play
 from pipeline import closure, engines
 from pipeline.domains import ENVIRONMENTS, PUBLISHED_DOMAINS, get_domain
 from pipeline.fanout import fan_out
+from pipeline.files import ExpertConfig, Fingerprint, GateScore, read_model
 from pipeline.manifest import difference, fingerprint, package_versions, same_but_code
 from pipeline.params import Params
 from pipeline.paths import ARTIFACTS, EXPERTS, METRICS, expert_folder
@@ -32,7 +33,6 @@ from pipeline.shards import sha256
 from pipeline.stage import (
     add_accept_code,
     log,
-    read_json,
     replaced_folder,
     run_stage,
     write_atomic,
@@ -154,13 +154,15 @@ def expert_jobs(params: Params, name: str) -> list[ExpertJob]:
 def make_expert(job: ExpertJob) -> dict[str, Any]:
     """Make and score one expert, unless it is there as it would be made now; its score."""
     path = job.folder / "config.json"
-    known = read_json(path) if path.exists() else {}
+    known = read_model(path, Fingerprint) if path.exists() else {}
     if known and is_made(job, known):
+        known = read_model(path, ExpertConfig)
         told = {"fingerprint": job.fingerprint, "decides": job.decides}
         mode = job.mode or known.get("mode")
         told |= {"mode": mode} if "mode" in known else {}
         if any(known.get(key) != value for key, value in told.items()):
             write_json(path, {**known, **told})
+        shutil.rmtree(job.training, ignore_errors=True)
         return score(job, job.folder)
     if known:
         reason = difference(known.get("decides"), job.decides)
@@ -201,9 +203,9 @@ def score(job: ExpertJob, folder: Path) -> dict[str, Any]:
         "references": [task.expert_mean, task.human_mean, task.max_score],
         "code": closure.digests(play, judge, load_policy, type(policy)),
     }
-    known = read_json(path) if path.exists() else {}
+    known = read_model(path, Fingerprint) if path.exists() else {}
     if known.get("fingerprint") == fingerprint(decides):
-        return known
+        return read_model(path, GateScore)
     if known:
         reason = difference(known.get("decides"), decides)
         log.info("%s: scored anew, as this changed: %s", job.task, reason)
@@ -269,8 +271,9 @@ def followed(jobs: list[ExpertJob], every: float = 15) -> Iterator[None]:
     def look() -> None:
         while not over.wait(every):
             for job in jobs:
-                path = job.state / "curve.csv"
-                rows = read_curve(path) if path.exists() else []
+                rows = []
+                with suppress(FileNotFoundError):  # not begun, or over
+                    rows = read_curve(job.state / "curve.csv")
                 if rows and seen.get(job.task) != rows[-1]:
                     seen[job.task] = rows[-1]
                     steps, seconds, mean = rows[-1]
@@ -342,4 +345,9 @@ def add_arguments(parser: ArgumentParser) -> None:
 
 
 if __name__ == "__main__":
-    run_stage(main, "Make and score the experts of one domain.", add_arguments)
+    run_stage(
+        main,
+        "Make and score the experts of one domain.",
+        add_arguments,
+        output=lambda arguments: EXPERTS / arguments.domain,
+    )

@@ -1,1 +1,5 @@
 """The contract every other package builds on: tasks, episodes, shards, parameters and stages."""
+
+from pipeline import program
+
+program.begin()

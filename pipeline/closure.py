@@ -18,8 +18,9 @@ from pipeline.python_source import Class, Symbol, find_source, locate, parsed
 PLUMBING = frozenset(
     f"pipeline.{name}"
     for name in (
-        "closure", "domains", "errors", "fanout", "manifest", "options", "params",
-        "paths", "python_source", "publication", "ownership", "settings", "stage", "tasks",
+        "closure", "domains", "errors", "fanout", "files", "locks", "manifest", "options",
+        "outputs", "ownership", "params", "paths", "program", "publication", "python_source",
+        "settings", "stage", "system_errors", "tasks",
     )
 )  # fmt: skip
 """What asks for results, finds and stores them, but never decides what they are: the values of

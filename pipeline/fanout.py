@@ -1,20 +1,17 @@
 """One function over many units of work with Ray: progress, retries, a summary of failures."""
 
-import logging
-import os
 from collections.abc import Callable, Iterator, Sequence
 from typing import Any, TypeVar
 
 from pipeline import domains, tasks
 from pipeline.errors import UserError
+from pipeline.ray_cluster import reason, running_ray
 from pipeline.stage import log, progress
+from pipeline.system_errors import file_error, one_line
 from pipeline.types import Task
 
 Unit = TypeVar("Unit")
 Result = TypeVar("Result")
-
-START_ATTEMPTS = 3
-"""Ray waits 30 s for its own processes, which a busy machine may not meet the first time."""
 
 
 def fan_out(
@@ -83,16 +80,18 @@ def attempt_all(
 
 
 def _attempt(function: Callable[[Any], Any], unit: Any, retries: int) -> tuple[bool, Any]:
-    reason = ""
+    last = ""
     for attempt in range(retries + 1):
         try:
             return True, function(unit)
         except UserError as error:
             return False, str(error)
         except Exception as error:  # any other fault of one unit must not stop the others
+            if file_error(error):
+                return False, one_line(error)
             log.exception("attempt %d of %d failed", attempt + 1, retries + 1)
-            reason = _reason(error)
-    return False, reason
+            last = reason(error)
+    return False, last
 
 
 def _attempt_there(
@@ -107,12 +106,6 @@ def _attempt_there(
     return _attempt(function, unit, retries)
 
 
-def _reason(error: Exception) -> str:
-    # Ray wraps what a worker raised; its own text begins with the name of the worker.
-    cause = getattr(error, "cause", None) or error
-    return f"{type(cause).__name__}: {cause}".splitlines()[0]
-
-
 def _with_ray(
     function: Callable[[Any], Any],
     units: Sequence[Any],
@@ -125,10 +118,7 @@ def _with_ray(
     import ray
     from ray.exceptions import RayError
 
-    started_here = not ray.is_initialized()
-    if started_here:
-        start_ray(workers)
-    try:
+    with running_ray(workers):
         _check_resources({"CPU": cpus, "GPU": gpus})
         remote = ray.remote(_attempt_there).options(
             num_cpus=cpus, num_gpus=gpus, max_retries=retries
@@ -141,11 +131,8 @@ def _with_ray(
             try:
                 outcome = ray.get(done)
             except RayError as error:
-                outcome = (False, _reason(error))
+                outcome = (False, reason(error))
             yield pending.pop(done), outcome
-    finally:
-        if started_here:
-            ray.shutdown()
 
 
 def _check_resources(needed: dict[str, float]) -> None:
@@ -160,36 +147,3 @@ def _check_resources(needed: dict[str, float]) -> None:
                 f"than {largest:g}: lower '{kind.lower()}s' (or raise 'workers', the CPUs of a "
                 "Ray that is started here)"
             )
-
-
-def start_ray(workers: int) -> None:
-    """Join the cluster of ``RAY_ADDRESS``, or start Ray on this machine with ``workers`` CPUs."""
-    import ray
-
-    os.environ.setdefault("RAY_ACCEL_ENV_VAR_OVERRIDE_ON_ZERO", "0")
-    address = os.environ.get("RAY_ADDRESS")
-    settings: dict[str, Any] = {
-        "logging_level": logging.ERROR,
-        "log_to_driver": False,
-        "runtime_env": {"env_vars": {"OMP_NUM_THREADS": "1", "MKL_NUM_THREADS": "1"}},
-    }
-    if not address:
-        # "local": without it Ray joins whichever cluster was started on this machine before.
-        settings |= {"address": "local", "num_cpus": workers, "include_dashboard": False}
-    for attempt in range(START_ATTEMPTS):
-        try:
-            ray.init(**settings)
-            return
-        except ConnectionError as error:
-            raise UserError(
-                f"no Ray cluster at RAY_ADDRESS={address} ({_reason(error)}): "
-                "start one, or unset RAY_ADDRESS"
-            ) from None
-        except Exception as error:  # Ray has no class of its own for a start that took too long
-            ray.shutdown()
-            if "timed out during startup" not in str(error) or attempt + 1 == START_ATTEMPTS:
-                raise UserError(
-                    f"Ray does not start here ({_reason(error)}): "
-                    "free the machine, or set 'workers: 1' to do without it"
-                ) from None
-            log.info("Ray took too long to start on this busy machine: once more")

@@ -2,14 +2,14 @@
 
 import hashlib
 import json
-from collections.abc import Iterator, Mapping
+from collections.abc import Iterator, Mapping, Sequence
 from importlib.metadata import PackageNotFoundError, version
 from pathlib import Path
 from typing import Any
 
 from pipeline.errors import UserError
+from pipeline.files import Manifest, read_model
 from pipeline.shards import sha256
-from pipeline.stage import read_json
 
 NAME = "manifest.json"
 PACKAGES = ("envpool", "gymnasium", "metaworld", "minigrid", "mujoco", "numpy", "torch")
@@ -65,25 +65,21 @@ def file_record(path: Path, **more: Any) -> dict[str, Any]:
     return {"file": path.name, "bytes": path.stat().st_size, "sha256": sha256(path), **more}
 
 
-def read_manifest(folder: str | Path) -> dict[str, Any]:
+def read_manifest(folder: str | Path, shape: type[Manifest] = Manifest) -> dict[str, Any]:
     """A folder's manifest; UserError that names the file if it is missing or malformed."""
-    path = Path(folder) / NAME
-    manifest = read_json(path)
-    if not isinstance(manifest, dict) or not _names_files(manifest.get("files")):
-        raise UserError(f"'{path}' is not a manifest: delete it and run its stage again")
-    return manifest
+    return read_model(Path(folder) / NAME, shape)
 
 
-def _names_files(files: Any) -> bool:
-    """Whether each entry is complete and names a file of the folder itself."""
-    return isinstance(files, list) and all(
-        isinstance(entry, dict)
-        and isinstance(entry.get("file"), str)
-        and Path(entry["file"]).name == entry["file"]
-        and isinstance(entry.get("bytes"), int)
-        and isinstance(entry.get("sha256"), str)
-        for entry in files
-    )
+def check_files(folder: Path, names: Sequence[str]) -> None:
+    """UserError for the first of a folder's files that its manifest, if it has one, contradicts."""
+    if not (folder / NAME).exists():
+        return
+    known = {entry["file"]: entry for entry in read_manifest(folder)["files"]}
+    for name in names:
+        if name not in known:
+            raise UserError(f"'{folder / name}' is not in its manifest: build the dataset again")
+    for problem in file_problems(folder, [known[name] for name in names]):
+        raise UserError(f"{problem}: build the dataset again")
 
 
 def file_problems(folder: str | Path, files: list[dict[str, Any]]) -> list[str]:

@@ -1,43 +1,48 @@
-"""Typed ``params.yaml``: a bad key is one line that names it and the nearest valid one."""
+"""Typed ``params.yaml``: a mistake is one line that names the line, the key and the remedy."""
 
 import copy
+from collections.abc import Iterable, Iterator
+from dataclasses import dataclass
 from pathlib import Path
 from typing import Annotated, Any
 
-import yaml
-from pydantic import BaseModel, Field, ValidationError, model_validator
+from pydantic import Field, ValidationError
 
-from pipeline import domains, tasks
-from pipeline.domains import PUBLISHED_DOMAINS, get_domain, stage_of
-from pipeline.domains.gymnasium import Environment, make_task
-from pipeline.errors import UserError, did_you_mean
-from pipeline.options import Settings
+from pipeline.bring import bring_own
+from pipeline.document import Mistake, Place, read_document
+from pipeline.domains import PUBLISHED_DOMAINS, stage_of
+from pipeline.domains.gymnasium import Environment
+from pipeline.errors import UserError
+from pipeline.mistakes import (
+    corpus_mistakes,
+    domain_mistakes,
+    jat_mistakes,
+    mistake_of,
+    place_of,
+)
+from pipeline.options import Few, Listed, Positive, Settings
 from pipeline.settings import (
     BroughtDomain,
     Evaluation,
     GymnasiumDomain,
     Jat,
-    Positive,
     Publish,
     RLDomain,
     TextCorpus,
     VisionCorpus,
-    known_domains,
 )
-from pipeline.tasks import all_tasks, get_task
+from pipeline.tasks import get_task
 
-Name = Annotated[str, Field(pattern=r"^[a-z0-9][a-z0-9-]*$")]
+Name = Annotated[str, Field(pattern=r"^[a-z0-9][a-z0-9-]*$", max_length=64)]
 """The id of a task or the name of a domain."""
-SOURCES = ("train", "shipped", "hub", "file")
-"""What every domain's experts may come from."""
 
 
 class Params(Settings):
     """The whole of ``params.yaml``."""
 
-    profile: str
-    seed: Annotated[int, Field(ge=0)] = 0
-    workers: Positive = 2
+    profile: Annotated[str, Field(max_length=100)]
+    seed: Annotated[int, Field(ge=0, lt=2**32)] = 0
+    workers: Few = 2
     """CPU cores that the fan-out may use; it never changes what is computed."""
     mujoco: RLDomain
     metaworld: RLDomain
@@ -50,30 +55,11 @@ class Params(Settings):
     """Name -> a domain that is no part of this project."""
     random_episodes: Positive = 100
     """Episodes of uniform random play that give each task's random score."""
-    text: tuple[TextCorpus, ...] = ()
-    vision: tuple[VisionCorpus, ...] = ()
+    text: Listed[TextCorpus] = ()
+    vision: Listed[VisionCorpus] = ()
     jat: Jat = Jat()
     evaluation: Evaluation = Evaluation()
     publish: Publish = Publish()
-
-    @model_validator(mode="after")
-    def _domains_know_what_is_said(self) -> "Params":
-        for name in self.rl_domains:
-            _check_domain(name, self.domain(name))
-        return self
-
-    @model_validator(mode="after")
-    def _known_weights(self) -> "Params":
-        corpora = [corpus.name for corpus in (*self.text, *self.vision)]
-        known = [*known_domains(), *all_tasks(), *corpora]
-        for key in ("weights", "loss_weights"):
-            for name in getattr(self.jat, key):
-                if name not in known:
-                    raise ValueError(
-                        f"jat.{key} names '{name}', which is no task, corpus or domain"
-                        f"{did_you_mean(name, known)}"
-                    )
-        return self
 
     def domain(self, name: str) -> RLDomain:
         """The parameters of one RL domain."""
@@ -98,49 +84,18 @@ class Params(Settings):
         name = get_task(task).domain
         return self.domain(name).env_of(task) if name in self.rl_domains else {}
 
-
-def _check_domain(name: str, settings: RLDomain) -> None:
-    """ValueError if a domain's parameters name what the domain does not have."""
-    domain, known = get_domain(name), [task.id for task in tasks.tasks_of(name)]
-    key = f"domains.{name}" if isinstance(settings, BroughtDomain) else name
-    for task in settings.tasks:
-        if name != get_task(task).domain:
-            raise ValueError(f"{key}.tasks names '{task}', a task of another domain")
-    for task in settings.task_env:
-        if task not in known:
-            raise ValueError(f"{key}.task_env names '{task}'{did_you_mean(task, known)}")
-    of_tasks = {f"task_env.{task}": options for task, options in settings.task_env.items()}
-    for group, options in {"env": settings.env, **of_tasks}.items():
-        try:
-            domain.options.model_validate(options)
-        except ValidationError as error:
-            raise ValueError(_first_error(error, domain.options, f"{key}.{group}.")) from None
-        if (engine := options.get("engine")) and engine not in domain.engines:
-            raise ValueError(
-                f"{key}.{group}.engine is '{engine}', not one of {', '.join(domain.engines)}"
-            )
-    for source in settings.expert.all_sources:
-        kind, _, rest = source.partition(":")
-        valid = [*SOURCES[:2], *domain.scripts, "hub:<repo>@<revision>", "file:<path>"]
-        if source not in valid and (kind not in SOURCES[2:] or not rest):
-            raise ValueError(f"{key}.expert: source '{source}' is not one of {', '.join(valid)}")
+    def place_of(self, name: str) -> Place:
+        """The key that one RL domain's parameters stand under."""
+        return ("domains", name) if name in self.domains else (name,)
 
 
 def load_params(path: str | Path = "params.yaml") -> Params:
-    """Read and check a parameter file; UserError in one line that names the key."""
-    try:
-        raw = yaml.safe_load(Path(path).read_text(encoding="utf8"))
-    except FileNotFoundError:
-        raise UserError(
-            f"no parameter file '{path}': run from the project's folder or pass --params"
-        ) from None
-    except OSError as error:
-        raise UserError(f"cannot read '{path}' ({error.strerror}): --params takes a file") from None
-    except (yaml.YAMLError, UnicodeDecodeError) as error:
-        raise UserError(f"'{path}' is not YAML: {error}") from None
-    if not isinstance(raw, dict):
-        raise UserError(f"'{path}' must hold a mapping of parameters, like the one shipped")
-    return validate_params(raw, str(path))
+    """Read and check a parameter file; UserError in one line that names line and key."""
+    document = read_document(path)
+    reading = read_params(document.values, document.path)
+    if mistakes := [*document.mistakes, *reading.mistakes]:
+        raise UserError(document.tell(mistakes[0]))
+    return reading.params
 
 
 def validate_params(values: dict[str, Any], origin: str) -> Params:
@@ -148,76 +103,96 @@ def validate_params(values: dict[str, Any], origin: str) -> Params:
 
     The environments and domains that they bring are known to this process from then on.
     """
-    try:
-        return Params.model_validate(_bring_own(values, origin))
-    except ValidationError as error:
-        raise UserError(f"{origin}: {_first_error(error)}") from None
+    reading = read_params(values, origin)
+    if reading.mistakes:
+        raise UserError(f"{origin}: {reading.mistakes[0].message}")
+    return reading.params
 
 
-class _Brings(BaseModel):
-    """The part of the parameters that says which tasks there are."""
+@dataclass(frozen=True)
+class Reading:
+    """What could be read, and what not."""
 
-    environments: dict[Name, Environment] = {}
-    domains: dict[Name, dict[str, Any]] = {}
+    params: Params
+    """The parameters less what is wrong in them, in whose place are defaults."""
+    mistakes: list[Mistake]
+    """Everything that is wrong, what explains the most first."""
 
 
-def _bring_own(values: dict[str, Any], origin: str) -> dict[str, Any]:
-    """Make known what the parameters bring; the parameters with all tasks named."""
+def read_params(values: dict[str, Any], origin: str) -> Reading:
+    """All mistakes in plain values, and the parameters without them.
+
+    The environments and domains that they bring are known to this process from then on.
+    """
     values = copy.deepcopy(values)
-    given = {key: values[key] for key in _Brings.model_fields if values.get(key) is not None}
-    brings = _Brings.model_validate(given)
-    modules = {
-        name: _module(name, group.get("module"), Path(origin).parent)
-        for name, group in brings.domains.items()
-    }
-    domains.bring(modules)
-    new = [make_task(name, environment) for name, environment in brings.environments.items()]
-    for name, module in modules.items():
-        own = list(get_domain(name).tasks())
-        values["domains"][name]["module"] = module
-        values["domains"][name].setdefault("tasks", [task.id for task in own])
-        new += own
-    tasks.bring(new)
-    if brings.environments and isinstance(group := values.setdefault("gymnasium", {}), dict):
-        group.setdefault("tasks", list(brings.environments))
-    return values
+    mistakes = bring_own(values, Path(origin).parent)
+    params, wrong = _without_errors(values)
+    mistakes += wrong
+    mistakes += _further_mistakes(params, [mistake.place for mistake in mistakes])
+    return Reading(params, mistakes)
 
 
-def _module(name: str, where: Any, folder: Path) -> str:
-    """The absolute path or the dotted name of a domain's module."""
-    if where is None:
-        where = domains.installed(name)
-        if where is None:
-            raise UserError(
-                f"'domains.{name}': no installed package offers this domain (entry point group "
-                f"'{domains.GROUP}'): name its file or module under 'domains.{name}.module'"
-            )
-    if not isinstance(where, str):
-        raise UserError(f"'domains.{name}.module' is neither a file nor a module's name")
-    return str((folder / where).resolve()) if where.endswith(".py") else where
+def _further_mistakes(params: Params, known: list[Place]) -> Iterator[Mistake]:
+    """The mistakes of values that are well formed, less those that follow from ``known`` ones."""
+    for name in params.rl_domains:
+        yield from _less(domain_mistakes(name, params), known)
+    yield from _less(jat_mistakes(params), known)
+    yield from _less(corpus_mistakes(params), known)
 
 
-def _first_error(error: ValidationError, model: Any = Params, prefix: str = "") -> str:
-    # An unknown key explains a missing one, so it is told first.
-    first = min(error.errors(), key=lambda e: e["type"] != "extra_forbidden")
-    key = prefix + ".".join(str(part) for part in first["loc"] if part != "[key]")
-    if first["type"] == "extra_forbidden":
-        valid = _fields_at(model, first["loc"][:-1])
-        return f"unknown key '{key}'{did_you_mean(str(first['loc'][-1]), valid)}"
-    if first["type"] == "missing":
-        return f"key '{key}' is missing"
-    message = first["msg"].removeprefix("Value error, ")
-    shown = "" if isinstance(first["input"], dict) else f" (it is {first['input']!r})"
-    return f"'{key}': {message}{shown}" if key else message
+def _less(mistakes: Iterable[Mistake], known: list[Place]) -> Iterator[Mistake]:
+    for mistake in mistakes:
+        if not any(place == mistake.place[: len(place)] for place in known):
+            yield mistake
 
 
-def _fields_at(model: Any, path: tuple[int | str, ...]) -> list[str]:
-    """The valid keys of the group that ``path`` leads to."""
-    for part in path:
-        if part not in model.model_fields:  # a place in a list, or a name of the user's
-            continue
-        annotation = model.model_fields[part].annotation
-        arguments = getattr(annotation, "__args__", ())
-        nested = [a for a in (annotation, *arguments) if isinstance(a, type)]
-        model = next((a for a in nested if issubclass(a, BaseModel)), model)
-    return list(model.model_fields)
+COLLECT = {"episodes": 1}
+REQUIRED: dict[str, Any] = {
+    "profile": "?",
+    **{name: {"collect": COLLECT} for name in PUBLISHED_DOMAINS},
+}
+"""What stands in for the keys that must be there, where they are missing or wrong."""
+ROUNDS = 20
+"""How often what is wrong is removed: a key, its group, the group of that, …"""
+
+
+def _without_errors(values: dict[str, Any]) -> tuple[Params, list[Mistake]]:
+    """The parameters less what does not have their shape, and what that is."""
+    found: list[Mistake] | None = None
+    for _ in range(ROUNDS):
+        try:
+            return Params.model_validate(values), found or []
+        except ValidationError as error:
+            errors = error.errors(include_url=False)
+            if found is None:
+                # An unknown key explains a missing one, so it is told first.
+                told = sorted(errors, key=lambda e: e["type"] != "extra_forbidden")
+                found = [mistake_of(one, Params) for one in told]
+            for one in reversed(errors):
+                _remove(values, place_of(one), one["type"])
+    return Params.model_validate(REQUIRED), found or []
+
+
+def _remove(values: Any, place: Place, error: str) -> None:
+    """Remove the value that an error is about; what must be there gets a stand-in."""
+    stand_in: Any = None
+    if error != "extra_forbidden" and place:
+        stand_in = REQUIRED.get(str(place[0])) if len(place) == 1 else None
+        stand_in = COLLECT if len(place) > 1 and place[-1] == "collect" else stand_in
+    if error == "missing" and stand_in is None:  # without it, the group is none
+        place = place[:-1]
+    group = values
+    for part in place[:-1]:
+        if not _has(group, part):
+            return
+        group = group[part]
+    if place and _has(group, place[-1]):
+        del group[place[-1]]
+    if place and stand_in is not None:
+        group[place[-1]] = copy.deepcopy(stand_in)
+
+
+def _has(group: Any, part: Any) -> bool:
+    if isinstance(group, list):
+        return isinstance(part, int) and part < len(group)
+    return isinstance(group, dict) and part in group

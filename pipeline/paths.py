@@ -36,3 +36,19 @@ def episodes_folder(task: Task) -> Path:
 def corpus_folder(domain: str, name: str) -> Path:
     """One corpus of ``text`` or ``vision``: train and test files and report.json."""
     return CORPORA / domain / name
+
+
+def is_there(path: str | Path) -> bool:
+    """Whether a path that a person named leads anywhere; a name too long for a path does not."""
+    try:
+        return Path(path).exists()
+    except OSError:
+        return False
+
+
+def expanded(path: str | Path) -> Path:
+    """A path with the home folder that ``~`` stands for; as it is where there is no such user."""
+    try:
+        return Path(path).expanduser()
+    except RuntimeError:
+        return Path(path)

@@ -177,7 +177,7 @@ def jat_cost(params: Params, measured: Measurements) -> Cost:
     }
     tokens = sum(
         draws[name] * jat.domain_batch_tokens.get(name, jat.batch_tokens) for name in draws
-    ) / sum(draws.values())
+    ) / max(1, sum(draws.values()))
     # The laptop's network is too small to keep a GPU busy.
     gpu = math.inf if jat.preset == "laptop" else measured.get("jat.train_gpu")
     operations = 6 * weights(jat) * jat.steps * jat.accumulation * tokens
@@ -220,9 +220,11 @@ def total(costs: Sequence[Cost], domain: str, stage: str) -> Cost:
 def show(params: Params, costs: list[Cost], measured: Measurements) -> None:
     """Print the plan and what it rests on."""
     from rich.console import Console
+    from rich.markup import escape
     from rich.table import Table
 
-    table = Table(title=f"Profile '{params.profile}'", title_justify="left", header_style="bold")
+    title = escape(f"Profile '{params.profile}'")
+    table = Table(title=title, title_justify="left", header_style="bold")
     table.add_column("domain")
     table.add_column("stage")
     for heading in ("tasks", "episodes", "steps", "disk", "CPU time", "or GPU time"):

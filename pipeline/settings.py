@@ -1,16 +1,17 @@
 """The groups of ``params.yaml``: what each key means, its bounds and its default."""
 
+import re
 from typing import Annotated, Any, Literal
 
 from pydantic import AfterValidator, Field, field_validator, model_validator
 
 from pipeline import domains
 from pipeline.errors import UserError, did_you_mean
-from pipeline.options import Settings
+from pipeline.options import Few, Fraction, Listed, Positive, Settings
 from pipeline.tasks import get_task
 
-Positive = Annotated[int, Field(gt=0)]
-Fraction = Annotated[float, Field(gt=0, lt=1)]
+HUB_EXPERT = re.compile(r"hub:(\w[\w.-]*/\w[\w.-]*)@(\w[\w./-]*)")
+"""A source of experts: repository and revision."""
 
 
 def known_domains() -> tuple[str, ...]:
@@ -25,6 +26,14 @@ def _known_domain(name: str) -> str:
     return name
 
 
+def _known_task(id: str) -> str:
+    try:
+        return get_task(id).id
+    except UserError as error:
+        raise ValueError(str(error)) from None
+
+
+TaskId = Annotated[str, AfterValidator(_known_task)]
 DomainName = Annotated[str, AfterValidator(_known_domain)]
 PerDomain = dict[DomainName, Positive]
 
@@ -42,13 +51,13 @@ class Expert(Settings):
     """Agent steps of training a task (frames are four times that on Atari)."""
     task_steps: dict[str, Positive] = {}
     """Task -> steps, where it differs."""
-    envs: Positive = 64
+    envs: Few = 64
     """Environments stepped together in training."""
-    task_envs: dict[str, Positive] = {}
+    task_envs: dict[str, Few] = {}
     """Task -> environments, where they differ."""
-    cpus: Annotated[float, Field(gt=0)] = 1
+    cpus: Annotated[float, Field(gt=0, le=10**4)] = 1
     """CPU cores of a task, and the threads of its training."""
-    gpus: Annotated[float, Field(ge=0)] = 0
+    gpus: Annotated[float, Field(ge=0, le=10**4)] = 0
     """GPUs of a task (a share such as 0.25 lets four tasks use one); above 0, training is on it."""
     recipe: dict[str, Any] = {}
     """Sample Factory settings that override the domain's recipe."""
@@ -96,7 +105,7 @@ class Collect(Settings):
     episodes: Positive | None = None
     steps: Positive | None = None
     """A budget of steps instead: whole episodes are added until it is reached."""
-    slots: Positive = 16
+    slots: Few = 16
     """Environments stepped together in one shard."""
     episodes_per_slot: Positive = 1
     """The same quota for every slot of a shard, so that short episodes are not over-counted."""
@@ -112,7 +121,7 @@ class Collect(Settings):
 class RLDomain(Settings):
     """One domain of environments."""
 
-    tasks: tuple[str, ...] = ()
+    tasks: Listed[TaskId] = ()
     env: dict[str, Any] = {}
     """The domain's options of its environments (see ``pipeline.options``), the same in training,
     collection and evaluation."""
@@ -123,12 +132,7 @@ class RLDomain(Settings):
 
     @field_validator("tasks")
     @classmethod
-    def _known_tasks(cls, tasks: tuple[str, ...]) -> tuple[str, ...]:
-        for task in tasks:
-            try:
-                get_task(task)
-            except UserError as error:
-                raise ValueError(str(error)) from error
+    def _each_once(cls, tasks: tuple[str, ...]) -> tuple[str, ...]:
         if len(set(tasks)) != len(tasks):
             raise ValueError("names a task twice")
         return tasks
@@ -238,7 +242,7 @@ class Jat(Settings):
     """Fields of ``JatConfig`` that override the preset."""
     tokenizer: str = "train"
     """``train`` (on the dataset's texts) | a local folder | a repository of the Hub (``gpt2``)."""
-    vocab_size: Annotated[int, Field(ge=300)] = 2048
+    vocab_size: Annotated[int, Field(ge=300, le=10**6)] = 2048
     """Tokens of a tokenizer that is trained."""
     steps: Positive = 600
     """Optimizer steps."""
@@ -284,11 +288,11 @@ class Jat(Settings):
     multiple of ``log_every``."""
     log_every: Positive = 20
     """Steps between points of the learning curve."""
-    evaluate_every: Annotated[int, Field(ge=0)] = 0
+    evaluate_every: Annotated[int, Field(ge=0, le=10**12)] = 0
     """Steps between evaluations on the tasks' environments while training; 0: none."""
     evaluate_episodes: Positive = 8
     """Episodes a task of each of them."""
-    report_to: tuple[Literal["tensorboard", "trackio", "wandb"], ...] = ("tensorboard",)
+    report_to: Listed[Literal["tensorboard", "trackio", "wandb"]] = ("tensorboard",)
     """What else is told the curve; must be installed."""
 
 
@@ -299,11 +303,11 @@ class Evaluation(Settings):
     """Episodes a task; unset: as many as its domain says, or 100."""
     domain_episodes: PerDomain = {}
     """Domain -> episodes a task, where they differ from ``episodes``."""
-    envs: Positive = 32
+    envs: Few = 32
     """Environments played together."""
     context_share: Annotated[float, Field(gt=0, le=1)] = 1.0
     """Share of the window trained on that the agent remembers; the published system: 0.5."""
-    sample: tuple[DomainName, ...] | None = None
+    sample: Listed[DomainName] | None = None
     """Domains whose discrete actions are drawn, where the likeliest is taken elsewhere; unset: each
     domain says so itself (Atari, as its experts do)."""
     corpus_tokens: Positive = 50_000

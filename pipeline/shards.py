@@ -1,7 +1,6 @@
 """Parquet shards: written a few episodes at a time, read back as arrays without copying numbers."""
 
 import hashlib
-import os
 from collections.abc import Iterable, Iterator
 from concurrent.futures import Future, ThreadPoolExecutor
 from pathlib import Path
@@ -11,9 +10,12 @@ import numpy as np
 import pyarrow as pa
 import pyarrow.parquet as pq
 
-from pipeline import frames
+from pipeline import cells, frames
 from pipeline.errors import UserError
+from pipeline.outputs import replaced_file
 
+UNREADABLE = (pa.ArrowException, OSError, ValueError, TypeError, KeyError, MemoryError)
+"""What pyarrow raises for files that are cut, changed or no Parquet at all."""
 ROW_GROUP_BYTES = 8 * 2**20
 """Uncompressed bytes a row group holds at most (one episode at least): what a reader loads at
 once, and what the Hub's viewer can still show."""
@@ -29,27 +31,21 @@ def write_shard(path: str | Path, schema: pa.Schema, tables: Iterable[pa.Table])
     The bytes depend on the rows alone: tables are regrouped into row groups by size. One row group
     is compressed, on a thread of its own, while the next one is gathered.
     """
-    path = Path(path)
-    path.parent.mkdir(parents=True, exist_ok=True)
-    temporary = path.with_name(f".{path.name}.{os.getpid()}.tmp")
     rows = 0
-    try:
-        with (
-            pq.ParquetWriter(temporary, schema, **_options(schema)) as writer,
-            ThreadPoolExecutor(1, "write") as thread,
-        ):
-            written: Future[None] | None = None
-            for group in _row_groups(tables):
-                if written is not None:
-                    written.result()
-                written = thread.submit(_write_group, writer, group)
-                rows += len(group)
+    with (
+        replaced_file(path) as temporary,
+        pq.ParquetWriter(temporary, schema, **_options(schema)) as writer,
+        ThreadPoolExecutor(1, "write") as thread,
+    ):
+        written: Future[None] | None = None
+        for group in _row_groups(tables):
             if written is not None:
                 written.result()
-        os.replace(temporary, path)
-    finally:
-        temporary.unlink(missing_ok=True)
-    return {"rows": rows, "bytes": path.stat().st_size}
+            written = thread.submit(_write_group, writer, group)
+            rows += len(group)
+        if written is not None:
+            written.result()
+    return {"rows": rows, "bytes": Path(path).stat().st_size}
 
 
 def write_files(
@@ -63,7 +59,7 @@ def write_files(
 
     There is no file where there are no rows, since `datasets` cannot load an empty split. A file
     ends with the row group that makes it ``file_bytes`` long. The names are final only when all
-    files are written: use it within ``pipeline.stage.replaced_folder``.
+    files are written: use it within ``pipeline.outputs.replaced_folder``.
     """
     parts: list[Path] = []
     options = _options(schema)
@@ -132,26 +128,53 @@ def _row_groups(tables: Iterable[pa.Table]) -> Iterator[pa.Table]:
 def open_shard(path: str | Path) -> pq.ParquetFile:
     """A Parquet file, memory-mapped; UserError that names it when it is missing or broken."""
     try:
-        return pq.ParquetFile(path, memory_map=True)
+        file = pq.ParquetFile(path, memory_map=True)
+        names = file.schema_arrow.names
     except FileNotFoundError:
         raise UserError(f"'{path}' does not exist: run the stage that makes it") from None
-    except (pa.ArrowInvalid, OSError) as error:
+    except UNREADABLE as error:
         raise UserError(
-            f"'{path}' is truncated or not Parquet ({str(error).splitlines()[0]}): "
+            f"'{path}' is truncated or not Parquet ({first_line(error)}): "
             "delete it and run its stage again"
         ) from None
+    if len(set(names)) < len(names):
+        raise UserError(f"'{path}' has two columns of one name: delete it and run its stage again")
+    return file
 
 
 def read_tables(path: str | Path, columns: list[str] | None = None) -> Iterator[pa.Table]:
     """The row groups of a shard, one table each; UserError that names a broken file."""
     file = open_shard(path)
+    for group in range(file.num_row_groups):
+        yield read_group(file, path, group, columns)
+
+
+def read_group(
+    file: pq.ParquetFile, path: str | Path, group: int, columns: list[str] | None = None
+) -> pa.Table:
+    """One row group of an open shard, whose cells are what the columns' names promise.
+
+    UserError that names the file when it is damaged, or holds something else.
+    """
     try:
-        for group in range(file.num_row_groups):
-            yield file.read_row_group(group, columns=columns)
-    except (pa.ArrowInvalid, OSError) as error:
-        raise UserError(
-            f"'{path}' is damaged ({str(error).splitlines()[0]}): delete it and run its stage again"
-        ) from None
+        table = file.read_row_group(group, columns=columns)
+        table.validate(full=True)
+        problem = next(cells.problems(table), "")
+    except UNREADABLE as error:
+        problem = f"is damaged ({first_line(error)})"
+    else:
+        missing = sorted(set(columns or ()) - set(table.column_names))
+        if missing:
+            there = ", ".join(table.column_names)
+            problem = f"has no column '{missing[0]}' (it has {there})"
+    if problem:
+        raise UserError(f"'{path}' {problem}: delete it and run its stage again")
+    return table
+
+
+def first_line(error: Exception) -> str:
+    """What an error says, cut after its first line."""
+    return next(iter(str(error).strip().splitlines()), type(error).__name__)
 
 
 def read_rows(path: str | Path, columns: list[str] | None = None) -> Iterator[dict[str, Any]]:

@@ -1,43 +1,56 @@
-"""What every stage shares: the command line, one-line errors, logging, progress, atomic outputs."""
+"""What every stage shares: the command line, one-line errors, logging and progress."""
 
 import argparse
+import errno
 import json
 import logging
 import os
-import shutil
 import sys
-import tempfile
 import time
 from collections.abc import Callable, Iterable, Iterator
-from contextlib import contextmanager
+from contextlib import suppress
 from pathlib import Path
 from typing import Any
 
-from pipeline.errors import UserError
+from pipeline import program
+from pipeline.errors import PlainFormatter, UserError
+from pipeline.outputs import claimed, replaced_folder, write_atomic, write_json
 from pipeline.params import load_params
+from pipeline.system_errors import one_line
+
+__all__ = ["exit_with_one_line", "log", "progress", "read_json", "replaced_folder", "run_stage",
+           "start_logging", "write_atomic", "write_json"]  # fmt: skip
 
 log = logging.getLogger("jat")
+
+OF_WRITING = (errno.EPIPE, errno.ENOSPC, errno.EDQUOT, errno.EFBIG, errno.EIO)
+"""The errors of writing to what is open already."""
 
 
 def run_stage(
     main: Callable[..., None],
     description: str,
     add_arguments: Callable[[argparse.ArgumentParser], None] | None = None,
+    output: Callable[[argparse.Namespace], Path | None] = lambda arguments: None,
 ) -> None:
     """Parse the command line and call ``main(params, arguments)``.
 
-    A UserError ends the process with one line on standard error and exit code 2.
+    ``output`` says which file or folder the stage writes: only one run at a time does, another
+    waits for it. The process ends as ``exit_with_one_line`` says.
     """
-    parser = argparse.ArgumentParser(
-        description=description, formatter_class=argparse.ArgumentDefaultsHelpFormatter
-    )
-    parser.add_argument("--params", default="params.yaml", help="the parameter file")
-    if add_arguments:
-        add_arguments(parser)
-    arguments = parser.parse_args()
 
     def run() -> None:
-        main(load_params(arguments.params), arguments)
+        parser = argparse.ArgumentParser(
+            description=description, formatter_class=argparse.ArgumentDefaultsHelpFormatter
+        )
+        parser.add_argument("--params", default="params.yaml", help="the parameter file")
+        if add_arguments:
+            add_arguments(parser)
+        arguments = parser.parse_args()
+        params = load_params(arguments.params)
+        path = output(arguments)
+        with claimed(*[path] if path else []):
+            main(params, arguments)
 
     exit_with_one_line(run)
 
@@ -52,23 +65,57 @@ def add_accept_code(parser: argparse.ArgumentParser) -> None:
 
 
 def exit_with_one_line(run: Callable[[], None]) -> None:
-    """Call ``run``; a UserError becomes one line on standard error and exit code 2."""
+    """Call ``run``; what stops it is one line on standard error.
+
+    The exit code is 2 after a UserError or an error of the operating system, 130 after Ctrl-C.
+    Other errors are faults of this project and keep their traceback.
+    """
     start_logging()
+    program.stop_in_order()
     try:
-        run()
+        try:
+            run()
+        finally:
+            sys.stdout.flush()  # what it may raise would be shown as a traceback later on
     except UserError as error:
-        print(f"error: {error}", file=sys.stderr)
-        sys.exit(2)
+        _end(2, f"error: {error}")
     except KeyboardInterrupt:
-        print("stopped: run the same command again to go on from here", file=sys.stderr)
-        sys.exit(130)
+        _end(program.INTERRUPTED, program.STOPPED)
+    except SystemExit as end:
+        if not isinstance(end.__context__, BrokenPipeError):  # rich's answer to a closed pipe
+            raise
+        _end(2, f"error: {_line(end.__context__)}")
+    except Exception as error:
+        line = _line(error)
+        if line is None:
+            raise
+        _end(2, f"error: {line}")
+
+
+def _line(error: BaseException) -> str | None:
+    """As ``one_line``; every writer of files names its file, so that an error of writing without a
+    name is standard output's, to which nothing is written any more.
+    """
+    if isinstance(error, OSError) and error.filename is None and error.errno in OF_WRITING:
+        os.dup2(os.open(os.devnull, os.O_WRONLY), 1)
+        reason = os.strerror(error.errno)
+        return f"standard output: {reason}: let its reader take all of it, or write it to a file"
+    return one_line(error)
+
+
+def _end(code: int, line: str) -> None:
+    program.stop_at_once_from_here()
+    with suppress(OSError):  # nobody may be listening
+        print(line, file=sys.stderr, flush=True)
+    sys.exit(code)
 
 
 def start_logging() -> None:
     """Plain time-stamped lines on standard error, from this project's logger only."""
+    logging.raiseExceptions = False  # a log that cannot be written is no reason for a traceback
     if not log.handlers:
         handler = logging.StreamHandler()
-        handler.setFormatter(logging.Formatter("%(asctime)s %(message)s", "%H:%M:%S"))
+        handler.setFormatter(PlainFormatter("%(asctime)s %(message)s", "%H:%M:%S"))
         log.addHandler(handler)
         log.setLevel(logging.INFO)
         log.propagate = False
@@ -93,20 +140,6 @@ def progress(
             log.info("%s: %d%s %s", desc, done, f" of {total}" if total else "", unit)
 
 
-def write_atomic(path: str | Path, data: bytes | str) -> None:
-    """Write a whole file under a temporary name, then rename it into place."""
-    path = Path(path)
-    path.parent.mkdir(parents=True, exist_ok=True)
-    temporary = path.with_name(f".{path.name}.{os.getpid()}.tmp")
-    temporary.write_bytes(data.encode() if isinstance(data, str) else data)
-    os.replace(temporary, path)
-
-
-def write_json(path: str | Path, value: Any) -> None:
-    """Write JSON, indented and with sorted keys, atomically."""
-    write_atomic(path, json.dumps(value, indent=2, sort_keys=True) + "\n")
-
-
 def read_json(path: str | Path) -> Any:
     """Read JSON; UserError that names the file when it is missing or broken."""
     try:
@@ -115,25 +148,3 @@ def read_json(path: str | Path) -> Any:
         raise UserError(f"'{path}' does not exist: run the stage that makes it") from None
     except (ValueError, RecursionError):  # a number or a nesting beyond Python's limits, too
         raise UserError(f"'{path}' is not valid JSON: delete it and run its stage again") from None
-
-
-@contextmanager
-def replaced_folder(path: str | Path) -> Iterator[Path]:
-    """A temporary folder that takes the place of ``path`` when the block ends without an error."""
-    path = Path(path)
-    path.parent.mkdir(parents=True, exist_ok=True)
-    for stale in path.parent.glob(f".{path.name}.*.part"):
-        shutil.rmtree(stale)
-    temporary = Path(tempfile.mkdtemp(prefix=f".{path.name}.", suffix=".part", dir=path.parent))
-    try:
-        os.chmod(temporary, 0o755)
-        yield temporary
-        if path.exists():
-            old = path.with_name(f".{path.name}.{os.getpid()}.old")
-            os.rename(path, old)
-            os.rename(temporary, path)
-            shutil.rmtree(old)
-        else:
-            os.rename(temporary, path)
-    finally:
-        shutil.rmtree(temporary, ignore_errors=True)

@@ -12,6 +12,7 @@ from pipeline import closure, manifest
 from pipeline.engines import decided_options, definition, make_envs
 from pipeline.errors import UserError, did_you_mean
 from pipeline.fanout import fan_out
+from pipeline.files import Evaluated, Key, read_model
 from pipeline.ownership import check_json
 from pipeline.params import Params
 from pipeline.paths import (
@@ -23,7 +24,7 @@ from pipeline.paths import (
 from pipeline.rollout import play_scores
 from pipeline.seeds import env_seeds
 from pipeline.settings import Evaluation
-from pipeline.stage import log, read_json, run_stage, write_json
+from pipeline.stage import log, run_stage, write_json
 from pipeline.tasks import get_task
 from trainer.evaluation.jat_policy import JatPolicy, load_model, load_policy, model_checksum
 from trainer.evaluation.summary import metrics, summarise, table
@@ -82,7 +83,7 @@ def play_and_read(params: Params, arguments: argparse.Namespace) -> dict[str, di
     for job in jobs:
         check_json(job.file, ("key", "result"))
     fan_out(evaluate, jobs, workers=params.workers, desc="evaluate", name=lambda job: job.task)
-    return {job.task: read_json(job.file)["result"] for job in jobs}
+    return {job.task: read_model(job.file, Evaluated)["result"] for job in jobs}
 
 
 def make_jobs(params: Params, arguments: argparse.Namespace) -> list[TaskEvaluation]:
@@ -140,7 +141,7 @@ def make_jobs(params: Params, arguments: argparse.Namespace) -> list[TaskEvaluat
 
 def evaluate(job: TaskEvaluation) -> None:
     """Write one task's result, unless it is there already."""
-    known = read_json(job.file) if job.file.exists() else {}
+    known = read_model(job.file, Key) if job.file.exists() else {}
     if known.get("key") == job.key:
         return
     if known:
@@ -216,4 +217,6 @@ def read(job: TaskEvaluation) -> dict[str, Any]:
 
 
 if __name__ == "__main__":
-    run_stage(main, "Score a trained JAT.", add_arguments)
+    run_stage(
+        main, "Score a trained JAT.", add_arguments, output=lambda arguments: arguments.output
+    )

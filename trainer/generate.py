@@ -6,7 +6,7 @@ from pathlib import Path
 import numpy as np
 import torch
 
-from pipeline.errors import UserError
+from pipeline.errors import UserError, plain
 from pipeline.paths import JAT
 from pipeline.stage import exit_with_one_line
 from trainer.evaluation.jat_policy import load_model, model_checksum
@@ -56,6 +56,11 @@ def main(arguments: argparse.Namespace) -> str:
     return arguments.prompt + processor.tokenizer.decode(tokens[0], skip_special_tokens=True)
 
 
+def show(text: str) -> None:
+    """Print what a model wrote: its tokens may spell anything, but command no terminal."""
+    print("\n".join(map(plain, text.split("\n"))))
+
+
 def read_image(path: Path) -> np.ndarray:
     """A picture, uint8 (height, width, 3); UserError if it is none."""
     from PIL import Image
@@ -68,4 +73,4 @@ def read_image(path: Path) -> np.ndarray:
 
 
 if __name__ == "__main__":
-    exit_with_one_line(lambda: print(main(parse())))
+    exit_with_one_line(lambda: show(main(parse())))

@@ -6,7 +6,7 @@ from pathlib import Path
 from typing import Literal
 
 from pipeline.errors import UserError
-from pipeline.paths import ARTIFACTS, DATASET, JAT
+from pipeline.paths import ARTIFACTS, DATASET, JAT, is_there
 
 REPO = re.compile(r"[A-Za-z0-9][\w.-]*/[A-Za-z0-9][\w.-]*")
 """What ``org/name`` looks like."""
@@ -35,7 +35,7 @@ def _folder(
     place: str | Path, kind: Literal["dataset", "model"], patterns: list[str], option: str
 ) -> Path:
     folder = Path(place)
-    if folder.is_dir():
+    if is_there(folder) and folder.is_dir():
         return folder
     local = folder.is_absolute() or folder.parts[:1] in ((str(ARTIFACTS),), ("..",))
     if local or not REPO.fullmatch(str(place)):

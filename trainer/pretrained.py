@@ -5,7 +5,6 @@ from pathlib import Path
 from typing import Any
 
 import torch
-from safetensors import SafetensorError
 from transformers.utils import logging
 
 from pipeline.errors import UserError
@@ -14,9 +13,6 @@ from trainer.model.processing_jat import JatProcessor
 
 OPTIONAL = frozenset({"image_reward_encoder.weight"})
 """Weights that start at zero where a checkpoint, as the published one, has none."""
-
-UNUSABLE = (OSError, ValueError, RuntimeError, TypeError, AttributeError, SafetensorError)
-"""What Transformers raises for files that are missing, cut or of another kind."""
 
 
 def quiet() -> None:
@@ -42,7 +38,7 @@ def read_pretrained(
             **(overrides or {}),
         )  # pyright: ignore[reportGeneralTypeIssues]
         processor = JatProcessor.from_pretrained(folder, trust_remote_code=False)
-    except UNUSABLE as error:
+    except Exception as error:  # tokenizers raises plain ones for files of another kind
         raise UserError(f"'{folder}' holds no usable model ({first_line(error)})") from None
     strange = sorted(report["unexpected_keys"])
     missing = sorted(set(report["missing_keys"]) - OPTIONAL)

@@ -15,6 +15,7 @@ from typing import Any
 
 from pipeline import paths
 from pipeline.domains import CORPUS_DOMAINS, get_domain, stage_of
+from pipeline.errors import plain
 from pipeline.params import Params
 from pipeline.quantities import quantity
 from pipeline.shards import read_rows
@@ -167,12 +168,12 @@ def corpus_card(corpus: CorpusResult) -> dict[str, Any]:
     rows = [
         {
             "label": reason.replace("_", " "),
-            "value": removed / corpus.read,
+            "value": removed / max(corpus.read, 1),
             "colour": corpus.domain,
             "number": count(removed),
-            "text": f"{removed / corpus.read:.1%}",
+            "text": f"{removed / max(corpus.read, 1):.1%}",
             "left": 0,
-            "width": round(100 * removed / max(corpus.dropped.values()), 2),
+            "width": round(100 * removed / max(1, *corpus.dropped.values()), 2),
             "low": None,
             "mark": None,
             "one": None,
@@ -231,6 +232,7 @@ def size(value: float) -> str:
 def print_table(results: Results) -> None:
     """The same figures on the terminal."""
     from rich.console import Console
+    from rich.markup import escape
     from rich.table import Table
 
     table = Table(title="Experts and JAT", title_justify="left", header_style="bold")
@@ -253,23 +255,28 @@ def print_table(results: Results) -> None:
     console = Console(width=None if sys.stdout.isatty() else 120)
     console.print(table)
     for row in aggregate_bars(results):
-        console.print(f"{row['label']:12} IQM {row['number']:>5}   {row['text']}", highlight=False)
+        label = escape(plain(row["label"]))
+        console.print(f"{label:12} IQM {row['number']:>5}   {row['text']}", highlight=False)
     for line in results.missing:
         console.print(f"[yellow]{line}[/]", highlight=False)
 
 
 def table_cells(task: TaskResult) -> list[str]:
     """One row of the terminal's table."""
+    from rich.markup import escape
+
     expert, episodes, jat, paper = task.expert, task.episodes, task.jat, task.published_jat
     score = jat["normalised"] if jat else None
     by_published = jat["published"]["normalised"] if jat else None
     colours = {"expert": "green", "weak": "yellow", "failed": "red"}
     verdict = (
-        f"[{colours.get(expert['verdict'], 'white')}]{expert['verdict']}[/]" if expert else "–"
+        f"[{colours.get(expert['verdict'], 'white')}]{escape(plain(expert['verdict']))}[/]"
+        if expert
+        else "–"
     )
     published = paper.normalised if paper else None
     return [
-        task.id,
+        escape(plain(task.id)),
         "–" if task.random is None else number(task.random),
         number(expert["mean"]) if expert else "–",
         verdict,
@@ -283,4 +290,6 @@ def table_cells(task: TaskResult) -> list[str]:
 
 
 if __name__ == "__main__":
-    run_stage(main, "Show everything that was made on one page.")
+    run_stage(
+        main, "Show everything that was made on one page.", output=lambda arguments: paths.REPORT
+    )

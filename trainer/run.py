@@ -2,6 +2,7 @@
 
 import argparse
 import json
+import os
 import shutil
 from pathlib import Path
 from typing import Any
@@ -11,17 +12,18 @@ from transformers.trainer_utils import get_last_checkpoint
 
 from pipeline import closure, manifest
 from pipeline.errors import UserError
+from pipeline.files import Key, read_model
 from pipeline.ownership import check_folder
 from pipeline.params import Params
 from pipeline.paths import DATASET, JAT, METRICS
 from pipeline.stage import (
     add_accept_code,
     log,
-    read_json,
     replaced_folder,
     run_stage,
     write_json,
 )
+from pipeline.system_errors import naming
 from pipeline.tasks import all_tasks
 from trainer.evaluation.jat_policy import model_checksum
 from trainer.feed.data import (
@@ -120,17 +122,19 @@ def train(
             accept(output / RECORD, facts)
         if read_key(output / RECORD) == key:
             log.info("train: '%s' is trained already with these settings, data and code", output)
+            if options.process_index == 0:
+                remove_checkpoints(work)
             return options.process_index == 0
         explain(output / RECORD, facts)
         parts = prepare(params.jat, params.seed, folder, tasks, base)
         start_work(work, key)
         checkpoint = last_checkpoint(work)
     trainer = make_trainer(params, parts, options, work)
-    trainer.train(resume_from_checkpoint=checkpoint)
+    with naming(work):
+        trainer.train(resume_from_checkpoint=checkpoint)
     if trainer.is_world_process_zero():
         publish(trainer, parts, work, output, facts)
-        for checkpoint in work.glob("checkpoint-*"):
-            shutil.rmtree(checkpoint)
+        remove_checkpoints(work)
     trainer.accelerator.wait_for_everyone()
     return trainer.is_world_process_zero()
 
@@ -201,19 +205,19 @@ def domain_facts(dataset: Path, task: str) -> list[float]:
 
 def read_key(path: Path) -> str | None:
     """The run's key in a JSON file, ``None`` without one."""
-    return read_json(path).get("key") if path.exists() else None
+    return read_model(path, Key).get("key") if path.exists() else None
 
 
 def explain(record: Path, facts: dict[str, Any]) -> None:
     """Say why a model that is there is trained anew."""
     if record.exists():
-        reason = manifest.difference(read_json(record).get("decides"), facts)
+        reason = manifest.difference(read_model(record, Key).get("decides"), facts)
         log.info("train: '%s' is trained anew, as this changed: %s", record.parent, reason)
 
 
 def accept(record: Path, facts: dict[str, Any]) -> None:
     """Write down that a model is as these facts would make it, if they differ in code alone."""
-    known = read_json(record) if record.exists() else {}
+    known = read_model(record, Key) if record.exists() else {}
     if known and manifest.same_but_code(known.get("decides"), facts):
         write_json(record, {**known, "key": manifest.fingerprint(facts), "decides": facts})
 
@@ -223,6 +227,12 @@ def start_work(work: Path, key: str) -> None:
     if read_key(work / KEY) != key:
         shutil.rmtree(work, ignore_errors=True)
         write_json(work / KEY, {"key": key})
+
+
+def remove_checkpoints(work: Path) -> None:
+    """Remove the checkpoints of a run that is over."""
+    for checkpoint in work.glob("checkpoint-*"):
+        shutil.rmtree(checkpoint)
 
 
 def last_checkpoint(work: Path) -> str | None:
@@ -300,10 +310,16 @@ def publish(
 
 def write_metrics(output: Path) -> None:
     """``metrics/jat.json`` from a trained model's folder: DVC removes it before each run."""
-    record = read_json(output / RECORD)
+    record = read_model(output / RECORD, dict[str, Any])
     hidden = ("key", "decides", "files")
     write_json(METRICS / "jat.json", {name: record[name] for name in record if name not in hidden})
 
 
 if __name__ == "__main__":
-    run_stage(main, "Train JAT on a dataset.", add_arguments)
+    run_stage(
+        main,
+        "Train JAT on a dataset.",
+        add_arguments,
+        # Of the processes of `accelerate launch` the first one writes.
+        output=lambda arguments: arguments.output if os.environ.get("RANK", "0") == "0" else None,
+    )

@@ -211,4 +211,9 @@ def one_run(
 
 
 if __name__ == "__main__":
-    run_stage(main, "Train and evaluate variants of JAT, and compare them.", add_arguments)
+    run_stage(
+        main,
+        "Train and evaluate variants of JAT, and compare them.",
+        add_arguments,
+        output=lambda arguments: arguments.output / arguments.study,
+    )

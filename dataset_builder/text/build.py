@@ -14,7 +14,6 @@ meet in one shard; near-duplicates across shards stay. With `shards: 1` all dupl
 
 import argparse
 import hashlib
-import os
 import shutil
 from collections.abc import Iterable, Iterator
 from contextlib import ExitStack
@@ -33,16 +32,19 @@ from dataset_builder.text.sources import open_source, source_fingerprint
 from pipeline import closure, manifest, seeds
 from pipeline.errors import UserError, did_you_mean
 from pipeline.fanout import fan_out
+from pipeline.locks import locked
+from pipeline.outputs import parts_folder, put, remove_parts, write_json
 from pipeline.ownership import check_folder, check_rows
 from pipeline.params import Params
 from pipeline.paths import CORPORA, METRICS
 from pipeline.schema import arrow_schema
 from pipeline.settings import TextCorpus
 from pipeline.shards import write_shard
-from pipeline.stage import log, progress, read_json, run_stage, write_json
+from pipeline.stage import log, progress, read_json, run_stage
 from pipeline.types import Modality
 
 BATCH = 256  # documents in one unit of work; a fixed number, so that workers change nothing
+STATE = "state"  # below the folder of a corpus in the making: what its finished steps have left
 SCHEMA = arrow_schema(Modality("text"))
 RAW_SCHEMA = pa.schema(
     {"id": pa.string(), "text": pa.string(), "meta": pa.map_(pa.string(), pa.string())}
@@ -70,17 +72,28 @@ def build_text(
     """
     folder = Path(output_dir) / settings.name
     decides = _decides(settings, seed)
-    if report := reports.finished(folder, decides):
-        log.info("%s: unchanged, nothing to do", folder)
+    with locked(folder):
+        if report := reports.finished(folder, decides):
+            log.info("%s: unchanged, nothing to do", folder)
+            remove_parts(folder)
+            return report
+        check_folder(folder, "report.json", "settings", lambda report: report.get("files", ()))
+        work = parts_folder(folder, manifest.fingerprint(decides))
+        if not (report := reports.finished(work, decides)):
+            report = _build(settings, seed, decides, work, workers)
+        shutil.rmtree(work / STATE, ignore_errors=True)
+        put(work, folder)
         return report
-    check_folder(folder, "report.json", "settings", lambda report: report.get("files", ()))
-    fingerprint = manifest.fingerprint(decides)
-    work = folder.with_name(f".{settings.name}.part")
-    state = work / "state"
-    if not (state / fingerprint).exists():
+
+
+def _build(
+    settings: TextCorpus, seed: int, decides: dict[str, Any], work: Path, workers: int
+) -> dict[str, Any]:
+    """Build the corpus in `work`, from where a stopped run has left it, and return its report."""
+    state = work / STATE
+    if not state.exists():
         shutil.rmtree(work, ignore_errors=True)
         state.mkdir(parents=True)
-        (state / fingerprint).touch()
     if not (state / "dealt.json").exists():
         documents = open_source(
             settings.source, limit=settings.limit, text_column=settings.text_column
@@ -95,10 +108,6 @@ def build_text(
         )
     report |= {"decides": decides, "settings": settings.model_dump(), "seed": seed}
     write_json(work / "report.json", report)
-    # The marker first: whoever finds it may rely on the rest.
-    (state / fingerprint).unlink()
-    shutil.rmtree(state)
-    _put(work, folder)
     return report
 
 
@@ -110,16 +119,6 @@ def _decides(settings: TextCorpus, seed: int) -> dict[str, Any]:
         "source": source_fingerprint(settings.source),
         "code": closure.digests("dataset_builder.text.build:build_text"),
     }
-
-
-def _put(work: Path, folder: Path) -> None:
-    """Move the finished folder into place; an older one goes first."""
-    old = folder.with_name(f".{folder.name}.old")
-    shutil.rmtree(old, ignore_errors=True)
-    if folder.exists():
-        os.rename(folder, old)
-    os.rename(work, folder)
-    shutil.rmtree(old, ignore_errors=True)
 
 
 # ---------------------------------------------------------------- the steps
@@ -159,7 +158,7 @@ def _build_shard(
     settings: TextCorpus, seed: int, work: Path, shard: int, workers: int
 ) -> dict[str, Any]:
     """Write one train and one test file, unless that is done, and return the shard's report."""
-    done = work / "state" / f"report-{shard:05d}.json"
+    done = work / STATE / f"report-{shard:05d}.json"
     if done.exists():
         return read_json(done)
     rules = Rules(
@@ -169,7 +168,7 @@ def _build_shard(
         lid_model=settings.lid_model,
         kenlm_model=settings.kenlm_model,
     )
-    raw = _raw(work / "state", shard)
+    raw = _raw(work / STATE, shard)
     groups = pq.ParquetFile(raw).num_row_groups
     filtered = fan_out(
         filter_batch,
@@ -249,4 +248,9 @@ def _counts(report: dict[str, Any]) -> dict[str, Any]:
 
 
 if __name__ == "__main__":
-    run_stage(main, "Build the text corpora of the parameter file.", _add_arguments)
+    run_stage(
+        main,
+        "Build the text corpora of the parameter file.",
+        _add_arguments,
+        output=lambda arguments: arguments.output,
+    )

@@ -17,6 +17,7 @@ from httpx2 import HTTPError
 from dataset_builder.text.document import Document
 from pipeline.content import checksum
 from pipeline.errors import UserError
+from pipeline.shards import UNREADABLE as PARQUET_ERRORS
 
 FORMATS = (".txt", ".jsonl", ".jsonl.gz", ".parquet")
 # Of the Hub's HTTP errors some are no OSError.
@@ -109,7 +110,7 @@ def _read_jsonl(file: Any, name: str, text_column: str) -> Iterator[str]:
             continue
         try:
             row = json.loads(line)
-        except (json.JSONDecodeError, RecursionError) as error:
+        except (ValueError, RecursionError) as error:
             raise UserError(f"{name}:{number}: not a JSON object on one line") from error
         text = row.get(text_column) if isinstance(row, dict) else None
         if not isinstance(text, str):
@@ -128,5 +129,5 @@ def _read_parquet(file: Any, name: str, text_column: str) -> Iterator[str]:
             raise UserError(f"{name}: column {text_column!r} holds {kind}, not text")
         for batch in table.iter_batches(columns=[text_column]):
             yield from (text for text in batch.column(0).to_pylist() if text is not None)
-    except pa.ArrowInvalid as error:
+    except PARQUET_ERRORS as error:
         raise UserError(f"{name}: not a Parquet file, or damaged") from error

@@ -12,7 +12,6 @@ from __future__ import annotations
 import argparse
 import functools
 import io
-import shutil
 from collections.abc import Iterable
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass
@@ -30,11 +29,19 @@ from dataset_builder.vision.sources import Example, Source, open_source
 from pipeline import closure, manifest
 from pipeline.errors import UserError, did_you_mean
 from pipeline.fanout import fan_out
+from pipeline.locks import locked
+from pipeline.outputs import (
+    parts_folder,
+    remove_parts,
+    replaced_folder,
+    write_atomic,
+    write_json,
+)
 from pipeline.ownership import check_folder, check_rows
 from pipeline.params import Params
 from pipeline.paths import CORPORA, METRICS
 from pipeline.settings import VisionCorpus
-from pipeline.stage import log, replaced_folder, run_stage, write_atomic, write_json
+from pipeline.stage import log, run_stage
 
 SAMPLES = 12
 SAMPLE_SHEET = "samples.png"
@@ -67,19 +74,26 @@ def build_vision(
     folder = Path(output_dir) / corpus.name
     source = open_source(corpus, seed)
     decides = _decides(source)
-    if report := reports.finished(folder, decides):
-        log.info("%s: unchanged, nothing to do", folder)
-        return report
-    check_folder(folder, "report.json", "settings", _files)
-    parts = folder.with_name(f".{folder.name}.parts-{manifest.fingerprint(decides)[:16]}")
+    with locked(folder):
+        if report := reports.finished(folder, decides):
+            log.info("%s: unchanged, nothing to do", folder)
+        else:
+            check_folder(folder, "report.json", "settings", _files)
+            report = _build(source, decides, folder, workers)
+        remove_parts(folder)
+    return report
+
+
+def _build(source: Source, decides: dict[str, Any], folder: Path, workers: int) -> dict[str, Any]:
+    """Build a corpus, and return its report."""
+    corpus, seed = source.corpus, source.seed
+    parts = parts_folder(folder, manifest.fingerprint(decides))
     with replaced_folder(folder) as staging:
         report = {"decides": decides, "settings": corpus.model_dump(), "seed": seed}
         report["test"], seen = _build_split(source, "test", parts, staging, workers)
         report["train"], _ = _build_split(source, "train", parts, staging, workers, seen)
         write_atomic(staging / SAMPLE_SHEET, _samples(staging, report["train"]["files"]))
         write_json(staging / "report.json", report)
-    for stale in folder.parent.glob(f".{folder.name}.parts-*"):
-        shutil.rmtree(stale)
     return report
 
 
@@ -221,4 +235,4 @@ def _counts(split: dict[str, Any]) -> dict[str, Any]:
 
 
 if __name__ == "__main__":
-    run_stage(main, __doc__ or "", _add_arguments)
+    run_stage(main, __doc__ or "", _add_arguments, output=lambda arguments: arguments.output)

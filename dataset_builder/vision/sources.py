@@ -145,7 +145,7 @@ class FileSource:
         """The image and text of one line."""
         try:
             row = json.loads(self.lines[self.order[split][index]])
-        except json.JSONDecodeError:
+        except (ValueError, RecursionError):
             raise Rejected("line is not JSON") from None
         if not isinstance(row, dict) or not isinstance(row.get("file"), str):
             raise Rejected("line names no file")

@@ -8,7 +8,8 @@ from typing import Any
 import torch
 from sample_factory.cfg.arguments import parse_full_cfg, parse_sf_args
 
-from pipeline.errors import UserError, did_you_mean
+from pipeline.described import described, recipe_problem
+from pipeline.errors import UserError
 
 FIXED: dict[str, Any] = {
     "batched_sampling": True,  # the worker's environments are one batch of tensors
@@ -36,6 +37,10 @@ FREE = {
     "experiment_summaries_interval",
 }  # fmt: skip
 """Those of them that a recipe may override."""
+RUN = (
+    "algo", "env", "experiment", "train_dir", "seed", "train_for_env_steps", "train_for_seconds",
+)  # fmt: skip
+"""Settings of a single run, which the parameters give elsewhere."""
 OWN: dict[str, Any] = {"encoder_precision": "float32"}
 """Settings that Sample Factory does not have: see ``experts/appo/encoder.py``."""
 PRECISIONS = ("float32", "bfloat16")
@@ -66,18 +71,18 @@ def make_config(training: Training, resumed_at: int = 0) -> Namespace:
         "--algo=APPO", f"--env={training.task}", "--experiment=run",
         f"--train_dir={training.folder}",
     ]  # fmt: skip
-    parser, defaults = parse_sf_args(argv)
+    for key, problem in described("recipe").problems(training.recipe):
+        raise UserError(f"expert recipe of {training.task}: '{key}' {problem}")
+    parser, _ = parse_sf_args(argv)
     for key, value in OWN.items():
         parser.add_argument(f"--{key}", default=value)
-        setattr(defaults, key, value)
-    for key, value in training.recipe.items():
-        _check_setting(training.task, key, value, vars(defaults))
     parser.set_defaults(**{**FIXED, **training.recipe})
     cfg = parse_full_cfg(parser, argv)
     cfg.seed, cfg.train_for_env_steps = training.seed, training.steps
     cfg.task_envs, cfg.task_options = training.envs, training.env
     cfg.task_threads, cfg.resumed_at = training.threads, resumed_at
-    _check_batch(training.task, cfg)
+    if problem := recipe_problem(vars(cfg), cfg.task_envs):
+        raise UserError(f"expert recipe of {training.task}: {problem}")
     if cfg.device == "gpu" and not torch.cuda.is_available():
         raise UserError(
             f"expert recipe of {training.task}: 'device' is gpu, but there is no CUDA device here: "
@@ -85,27 +90,3 @@ def make_config(training: Training, resumed_at: int = 0) -> Namespace:
         )
     cfg.cli_args = dict(vars(cfg))  # what is set here wins over the run's saved settings
     return cfg
-
-
-def _check_setting(task: str, key: str, value: Any, defaults: dict[str, Any]) -> None:
-    where = f"expert recipe of {task}: '{key}'"
-    if key not in defaults:
-        raise UserError(f"{where} is no Sample Factory setting{did_you_mean(key, defaults)}")
-    if key in FIXED and key not in FREE:
-        raise UserError(f"{where} is fixed to {FIXED[key]!r}: remove it")
-    if key == "encoder_precision" and value not in PRECISIONS:
-        raise UserError(f"{where} must be one of {', '.join(PRECISIONS)} (it is {value!r})")
-    default = defaults[key]
-    numbers = isinstance(default, float) and type(value) in (int, float)
-    if default is not None and not numbers and type(value) is not type(default):
-        raise UserError(f"{where} must be of type {type(default).__name__} (it is {value!r})")
-
-
-def _check_batch(task: str, cfg: Namespace) -> None:
-    rollout = cfg.num_workers * cfg.task_envs * cfg.rollout
-    batch = cfg.batch_size * cfg.num_batches_per_epoch
-    if not cfg.async_rl and batch % rollout:
-        raise UserError(
-            f"expert recipe of {task}: batch_size × num_batches_per_epoch = {batch} must be a "
-            f"multiple of envs × rollout = {rollout}"
-        )

@@ -5,6 +5,7 @@ Factory's serial mode: sampling and learning take turns in this process. ``seria
 an expert's recipe moves them to processes of their own.
 """
 
+import json
 import logging
 import os
 from collections.abc import Iterator
@@ -220,6 +221,7 @@ def train(training: Training, *observers: AlgoObserver) -> Path:
     resumed_at = steps_of(checkpoint)
     if checkpoint is not None and resumed_at > training.steps:
         return checkpoint
+    remove_broken_settings(training.folder / "run" / "config.json")
     torch.set_num_threads(training.threads)
     runner_module.obtain_env_info_in_a_separate_process = env_info_in_this_process
     learner_worker.Learner = ResumingLearner
@@ -242,6 +244,16 @@ def train(training: Training, *observers: AlgoObserver) -> Path:
             raise cause
         raise RuntimeError(f"Sample Factory failed on {training.task}: {cause}") from cause
     return final
+
+
+def remove_broken_settings(path: Path) -> None:
+    """Remove Sample Factory's settings of a run that was stopped while it wrote them."""
+    try:
+        json.loads(path.read_text(encoding="utf8"))
+    except FileNotFoundError:
+        return
+    except ValueError:
+        path.unlink()
 
 
 class _LastError(logging.Handler):

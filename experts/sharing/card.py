@@ -153,7 +153,7 @@ def provenance_text(config: dict[str, Any]) -> str:
     """How the expert came to be, or where from."""
     made = config["provenance"]
     if "command" in made:
-        seconds = made["wall_seconds"]
+        seconds = made.get("wall_seconds")
         minutes = "an unknown time" if seconds is None else f"{seconds / 60:.1f} minutes"
         return TRAINED.format(minutes=minutes, command=made["command"])
     origin = ", ".join(f"{key} `{value}`" for key, value in config.get("origin", {}).items())

@@ -10,8 +10,8 @@ from experts.load import load_policy
 from experts.train import ExpertJob, expert_jobs, is_made, score
 from pipeline.domains import PUBLISHED_DOMAINS, gymnasium, stage_of
 from pipeline.errors import UserError, did_you_mean
+from pipeline.files import ExpertConfig, NetworkConfig, TrainedConfig, read_model
 from pipeline.params import Params
-from pipeline.stage import read_json
 from pipeline.tasks import get_task
 
 SCORES = (
@@ -36,7 +36,7 @@ def trained_experts(params: Params, id: str | None = None) -> list[ExpertJob]:
         stage = stage_of(get_task(id).domain if id else "mujoco")
         raise UserError(f"no trained expert{which} is there: run `dvc repro train_{stage}` first")
     for job in trained:
-        if not is_made(job, read_json(job.folder / "config.json")):
+        if not is_made(job, read_model(job.folder / "config.json", NetworkConfig)):
             raise UserError(
                 f"'{job.folder}' was made with other parameters than these: "
                 f"run `dvc repro train_{stage_of(get_task(job.task).domain)}`, or pass its --params"
@@ -46,7 +46,7 @@ def trained_experts(params: Params, id: str | None = None) -> list[ExpertJob]:
 
 def _kind(folder: Path) -> str | None:
     path = folder / "config.json"
-    return read_json(path).get("kind") if path.exists() else None
+    return read_model(path, ExpertConfig)["kind"] if path.exists() else None
 
 
 @dataclass(frozen=True)
@@ -67,7 +67,8 @@ def describe(job: ExpertJob) -> Described:
     The gate is played again where its score is not of these weights (see ``experts.train``).
     """
     load_policy(get_task(job.task), job.folder, seed=0)
-    config, scored = read_json(job.folder / "config.json"), score(job, job.folder)
+    shape = TrainedConfig if job.source == "train" else NetworkConfig
+    config, scored = read_model(job.folder / "config.json", shape), score(job, job.folder)
     known = config.get("provenance", {})
     if job.source == "train":
         stage = stage_of(get_task(job.task).domain)

@@ -3,14 +3,13 @@
 import json
 from collections.abc import Sequence
 from functools import lru_cache
-from typing import Annotated, Any
+from typing import Any
 
 import numpy as np
-from pydantic import Field
 
 from pipeline.engines import versions
 from pipeline.errors import UserError
-from pipeline.options import Settings
+from pipeline.options import Positive, Settings
 from pipeline.types import Domain, Engine, Modality, Task, VectorEnv
 
 TIME_LIMIT = 10_000
@@ -28,7 +27,7 @@ class Environment(Settings):
     """Whether the agent sees the rendered picture instead of the environment's observations."""
     title: str | None = None
     """Its name in tables; by default the id."""
-    max_episode_steps: Annotated[int, Field(gt=0)] | None = None
+    max_episode_steps: Positive | None = None
     """The time limit in agent steps, instead of the registered one."""
     solved: float | None = None
     """The return from which on an expert is one; by default the registered ``reward_threshold``."""

@@ -60,14 +60,15 @@ def stored_options(task: Task, options: Mapping[str, Any]) -> dict[str, Any]:
     """The options that ``decided_options`` gave, read from a file; UserError if they are others:
     a file from elsewhere must not tell a simulator what a profile may not.
     """
-    name, _ = _engine(task, options)
-    told = task.settings.get(name, {})
-    rest = {k: v for k, v in options.items() if k not in told or told[k] != v}
+    model = get_domain(task.domain).options
     try:
-        get_domain(task.domain).options.model_validate(rest)
+        named = model.model_validate({k: v for k, v in options.items() if k == "engine"})
+        told = task.settings.get(named.engine or task.engine, {})
+        model.model_validate({k: v for k, v in options.items() if k not in told or told[k] != v})
     except ValidationError as error:
         key = ".".join(map(str, error.errors()[0]["loc"]))
         raise UserError(f"{task.id}: the option '{key}' is none of its environments'") from None
+    _engine(task, options)
     return dict(options)
 
 

@@ -21,6 +21,7 @@ from gymnasium import spaces
 
 from pipeline.engines.spaces import ActionLayout, ObservationLayout, first_stack, next_stack
 from pipeline.errors import UserError, did_you_mean
+from pipeline.program import end_with
 
 CONTEXT = "fork"
 """How environment processes start. A fork costs milliseconds, where spawn and forkserver import
@@ -155,7 +156,8 @@ class SlotMaker:
 
 
 def _settle() -> None:
-    """Make a forked process independent of what its parent had set up."""
+    """Make a forked process independent of what its parent had set up, but for its end."""
+    end_with(os.getppid())
     signal.signal(signal.SIGINT, signal.SIG_IGN)  # the parent closes us; one line, not one a slot
     signal.signal(signal.SIGTERM, signal.SIG_DFL)  # Ray's handler would wait for Ray
     cv2.setNumThreads(0)  # its threads are the parent's, and not here

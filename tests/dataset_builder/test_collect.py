@@ -198,7 +198,7 @@ def test_a_missing_or_broken_score_is_named() -> None:
     with pytest.raises(UserError, match=r"score\.json' does not exist"):
         run_collect("mujoco", expert={"source": "train"})
     write_json(EXPERT, [])
-    with pytest.raises(UserError, match=r"score\.json' has no 'verdict'"):
+    with pytest.raises(UserError, match=r"score\.json': its contents must be a mapping"):
         run_collect("mujoco", expert={"source": "train"})
 
 

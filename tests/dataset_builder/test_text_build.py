@@ -133,7 +133,7 @@ def test_a_finished_corpus_is_left_alone_until_something_changes(tmp_path, sourc
     assert len(calls) == 3
 
 
-@pytest.mark.parametrize("step", ["_raw_table", "clean", "write_shard", "_put"])
+@pytest.mark.parametrize("step", ["_raw_table", "clean", "write_shard", "put"])
 def test_a_stopped_build_goes_on(tmp_path, source, monkeypatch, step):
     corpus = TextCorpus(name="c", source=f"files:{source}", shards=2)
     build_text(corpus, 0, tmp_path / "whole", 1)
@@ -141,7 +141,7 @@ def test_a_stopped_build_goes_on(tmp_path, source, monkeypatch, step):
 
     def stop_at_the_second_call(*arguments):
         calls.append(1)
-        if len(calls) == (1 if step == "_put" else 2):
+        if len(calls) == (1 if step == "put" else 2):
             raise KeyboardInterrupt
         return real(*arguments)
 

@@ -189,7 +189,7 @@ def test_a_manifest_of_something_else_is_found(dataset: Path) -> None:
     write_json(dataset / "atari-pong/manifest.json", {"files": []})
     lines = "\n".join(find_problems(dataset))
     assert "mujoco-pendulum/manifest.json: is about 'mujoco-ant'" in lines
-    assert "atari-pong/manifest.json: lacks what a manifest has (KeyError('task'))" in lines
+    assert "atari-pong/manifest.json': 'task' is missing" in lines
 
 
 def test_the_program_prints_a_line_a_problem_and_exits_with_2(dataset: Path) -> None:
@@ -205,7 +205,7 @@ def test_the_program_prints_a_line_a_problem_and_exits_with_2(dataset: Path) -> 
     write_json(dataset / "mujoco-pendulum/manifest.json", content)
     done = program()
     assert done.returncode == 2
-    assert "mujoco-pendulum/manifest.json' is not a manifest" in done.stderr
+    assert "mujoco-pendulum/manifest.json': 'files.0.file' names no file" in done.stderr
     assert "Traceback" not in done.stderr
 
 

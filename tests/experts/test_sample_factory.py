@@ -186,7 +186,7 @@ def test_a_checkpoint_with_code_is_refused_and_does_not_run(tmp_path, monkeypatc
     ("changes", "message"),
     [
         ({"learning_rat": 0.1}, "did you mean 'learning_rate'"),
-        ({"learning_rate": "fast"}, "must be of type float"),
+        ({"learning_rate": "fast"}, "must be a number"),
         ({"rollout": 7}, "multiple of envs × rollout"),
         ({"use_rnn": True}, "is fixed to False"),
     ],

@@ -6,11 +6,11 @@ from collections.abc import Callable, Iterator
 from pathlib import Path
 
 import pytest
-import ray
 
 from pipeline import domains, tasks
 from pipeline.errors import UserError
-from pipeline.fanout import attempt_all, fan_out, start_ray
+from pipeline.fanout import attempt_all, fan_out
+from pipeline.ray_cluster import running_ray
 from pipeline.stage import log
 from pipeline.types import Modality, Task
 
@@ -69,9 +69,8 @@ def dies_always() -> Callable[[int], int]:
 @pytest.fixture(scope="module")
 def cluster() -> Iterator[None]:
     """One Ray for all tests of this file: it takes seconds to start."""
-    start_ray(2)
-    yield
-    ray.shutdown()
+    with running_ray(2):
+        yield
 
 
 def lookup() -> Callable[[str], str]:
@@ -181,14 +180,6 @@ def test_progress_counts_every_unit(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr("pipeline.fanout.progress", count)
     fan_out(square, [1, 2, 3], workers=1, desc="squares")
     assert seen == ["squares"] * 3
-
-
-def test_a_cluster_that_is_not_there_is_one_line(monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr("ray.is_initialized", lambda: False)
-    monkeypatch.setattr("ray.init", lambda **_: (_ for _ in ()).throw(ConnectionError("gone")))
-    monkeypatch.setenv("RAY_ADDRESS", "10.0.0.1:6379")
-    with pytest.raises(UserError, match=r"RAY_ADDRESS=10\.0\.0\.1:6379 \(.*gone\)"):
-        fan_out(square, [1, 2], workers=2, desc="squares")
 
 
 TOYS = """

@@ -60,5 +60,5 @@ def test_a_changed_file_is_named(folder: Path, content: bytes | None, problem: s
 )
 def test_a_malformed_manifest_is_refused(tmp_path: Path, content: object) -> None:
     write_json(tmp_path / manifest.NAME, content)
-    with pytest.raises(UserError, match=r"manifest\.json' is not a manifest"):
+    with pytest.raises(UserError, match=r"manifest\.json': '?(its|files)"):
         manifest.read_manifest(tmp_path)

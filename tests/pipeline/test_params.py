@@ -100,7 +100,22 @@ def test_the_published_scale_has_every_task() -> None:
         ("mujoco.expert.steps", None, "'mujoco.expert.steps'"),
         ("jat.context", {"mujocco": 3}, "'jat.context.mujocco': names 'mujocco'"),
         ("jat.weights", {"atari-pongg": 2}, "(did you mean 'atari-pong'?)"),
-        ("jat.learning_rate", float("inf"), "'jat.learning_rate'"),
+        ("jat.learning_rate", float("inf"), "'jat.learning_rate': must be a finite number"),
+        ("jat.learning_rate", float("nan"), "'jat.learning_rate': must be a finite number"),
+        ("jat.learning_rate", "0.1", "must be a number (it is '0.1')"),
+        ("jat.learning_rate", True, "must be a number (it is True)"),
+        ("jat.shuffle", "yes", "'jat.shuffle': must be true or false (it is 'yes')"),
+        ("jat.shuffle", 1, "'jat.shuffle': must be true or false (it is 1)"),
+        ("jat.steps", 2.0, "'jat.steps': must be a whole number (it is 2.0)"),
+        ("jat.steps", True, "'jat.steps': must be a whole number (it is True)"),
+        ("jat.steps", 10**30, "'jat.steps'"),
+        ("seed", 2**32, "'seed'"),
+        ("profile", 3, "'profile': must be text (it is 3)"),
+        ("atari.tasks", "atari-pong", "'atari.tasks': must be a list (it is 'atari-pong')"),
+        ("atari.expert.task_steps", {"atari-pongg": 3}, "which is no task of 'atari' (did you"),
+        ("atari.expert.recipe", {"gama": 0.9}, "no Sample Factory setting (did you mean 'gamma'?)"),
+        ("jat.model", {"hiden_size": 3}, "is no field of JatConfig (did you mean 'hidden_size'?)"),
+        ("jat.model", {"hidden_size": "64"}, "'jat.model.hidden_size' must be a whole number"),
     ],
 )
 def test_a_bad_value_is_named(tmp_path: Path, key: str, value: Any, expected: str) -> None:
@@ -135,6 +150,51 @@ def test_files_that_cannot_be_read_are_one_line(tmp_path: Path) -> None:
     assert "--params" in complaint(tmp_path)
     (tmp_path / "binary.yaml").write_bytes(b"\xff\xfe\x00a")
     assert "is not YAML" in complaint(tmp_path / "binary.yaml")
+
+
+def test_a_mistake_is_told_with_its_line(tmp_path: Path) -> None:
+    text = yaml.safe_dump(SMALL)
+    line = text[: text.index("mujoco-pendulum")].count("\n") + 1
+    path = write(tmp_path, text.replace("mujoco-pendulum", "mujoco-pendulumm"))
+    assert complaint(path).startswith(f"{path}:{line}: 'mujoco.tasks.0': unknown")
+
+
+@pytest.mark.parametrize(
+    ("text", "expected"),
+    [
+        ("a: 1\nb: 2\na: 3\n", ":3: key 'a' stands twice, in lines 1 and 3: remove one"),
+        ("a: {b: 1, b: 2}\n", ":1: key 'a.b' stands twice"),
+        ("a: &x [*x]\n", ":1 is not YAML: a value contains itself"),
+        ("a: &x {<<: *x}\n", ":1 is not YAML: a value contains itself"),
+        ("a: " + "[" * 1000 + "\n", ":1 is not YAML: values are nested more than"),
+        ("a: 1\nb: " + "9" * 5000, ":2 is not YAML: a number has more than"),
+        ("a: !!int x\n", ":1 is not YAML: 'x' is no int"),
+        ("a: 2001-99-99\n", ":1 is not YAML: '2001-99-99' is no timestamp"),
+        ('a: "\\e[31m"\n', "has unprintable characters"),
+        (
+            "a: &a [x, x, x, x, x, x, x, x]\n"
+            + "".join(
+                f"{b}: &{b} [{', '.join([f'*{a}'] * 8)}]\n"
+                for a, b in zip("abcdefg", "bcdefgh", strict=True)
+            ),
+            "aliases make it too large",
+        ),
+        ("a: b\n" * 10**5, "has more than 256 KiB: it is no parameter file"),
+    ],
+    ids=lambda text: text[:12].strip(),
+)
+def test_yaml_that_misleads_or_explodes_is_refused(
+    tmp_path: Path, text: str, expected: str
+) -> None:
+    assert expected in complaint(write(tmp_path, text))
+
+
+def test_an_alias_may_be_merged_and_overridden(tmp_path: Path) -> None:
+    text = yaml.safe_dump({key: SMALL[key] for key in ("profile", "metaworld", "babyai", "atari")})
+    text += "mujoco:\n  collect: &few {episodes: 4, slots: 2}\n"
+    text += "gymnasium:\n  collect: {<<: *few, slots: 3}\n"
+    params = load_params(write(tmp_path, text))
+    assert (params.mujoco.collect.slots, params.gymnasium.collect.slots) == (2, 3)
 
 
 NAMES = st.sampled_from(

@@ -1,22 +1,19 @@
+import errno
 import logging
 import os
-import signal
 import subprocess
 import sys
-import textwrap
 from pathlib import Path
 from types import SimpleNamespace
 
 import pytest
 
-from pipeline.errors import UserError, did_you_mean
+from pipeline.errors import LINE, PlainFormatter, UserError, did_you_mean
 from pipeline.stage import (
     exit_with_one_line,
     log,
     progress,
     read_json,
-    replaced_folder,
-    write_atomic,
     write_json,
 )
 
@@ -54,6 +51,68 @@ def test_an_interrupted_stage_tells_how_to_go_on(capsys: pytest.CaptureFixture[s
     assert "again" in capsys.readouterr().err
 
 
+@pytest.mark.parametrize(
+    ("error", "line"),
+    [
+        (
+            OSError(errno.ENOSPC, "", "a/b"),
+            "error: 'a/b': No space left on device: free some space",
+        ),
+        (PermissionError(errno.EACCES, "", "a/b"), "error: 'a/b': Permission denied: change"),
+        (OSError("offline\nand more"), "error: offline\n"),
+    ],
+)
+def test_an_error_of_the_system_is_one_line_and_code_2(
+    error: OSError, line: str, capsys: pytest.CaptureFixture[str]
+) -> None:
+    def refused() -> None:
+        raise error
+
+    with pytest.raises(SystemExit) as exit:
+        exit_with_one_line(refused)
+    assert exit.value.code == 2
+    said = capsys.readouterr().err
+    assert said.startswith(line)
+    assert said.count("\n") == 1
+
+
+PRINT = """
+from pipeline.stage import exit_with_one_line
+def run():
+    if {rich}:
+        from rich.console import Console
+        Console().print("x\\n" * 10**4)
+    else:
+        print("x" * {count})
+exit_with_one_line(run)
+"""
+
+
+@pytest.mark.parametrize(("rich", "count"), [(False, 10), (False, 10**6), (True, 0)])
+def test_a_closed_pipe_is_one_line(rich: bool, count: int) -> None:
+    reading, writing = os.pipe()
+    os.close(reading)
+    done = subprocess.run(
+        [sys.executable, "-c", PRINT.format(rich=rich, count=count)],
+        stdout=writing, stderr=subprocess.PIPE, text=True, check=False, timeout=100,
+    )  # fmt: skip
+    os.close(writing)
+    assert done.returncode == 2
+    assert done.stderr.startswith("error: standard output: Broken pipe: ")
+    assert done.stderr.count("\n") == 1
+
+
+@pytest.mark.skipif(not Path("/dev/full").exists(), reason="there is no /dev/full")
+def test_a_standard_output_that_is_full_is_one_line() -> None:
+    with open("/dev/full", "w") as full:
+        done = subprocess.run(
+            [sys.executable, "-c", PRINT.format(rich=False, count=10)],
+            stdout=full, stderr=subprocess.PIPE, text=True, check=False, timeout=100,
+        )  # fmt: skip
+    assert done.returncode == 2
+    assert done.stderr.startswith("error: standard output: No space left on device: ")
+
+
 def test_nearest_name() -> None:
     assert did_you_mean("atari-pongg", ["atari-pong", "mujoco-ant"]) == (
         " (did you mean 'atari-pong'?)"
@@ -73,54 +132,6 @@ def test_json_round_trip_and_its_errors(tmp_path: Path) -> None:
         read_json(path)
 
 
-def test_a_write_replaces_the_file_and_leaves_nothing_beside(tmp_path: Path) -> None:
-    path = tmp_path / "x"
-    write_atomic(path, "old")
-    write_atomic(path, b"new")
-    assert path.read_text() == "new"
-    assert list(tmp_path.iterdir()) == [path]
-
-
-def test_a_folder_is_replaced_as_a_whole(tmp_path: Path) -> None:
-    target = tmp_path / "out"
-    for content in ("one", "two"):
-        with replaced_folder(target) as folder:
-            (folder / content).write_text(content)
-    assert [path.name for path in target.iterdir()] == ["two"]
-    assert list(tmp_path.iterdir()) == [target]
-
-
-def test_a_failed_block_keeps_the_old_folder(tmp_path: Path) -> None:
-    target = tmp_path / "out"
-    with replaced_folder(target) as folder:
-        (folder / "old").write_text("")
-    with pytest.raises(ValueError, match="broken"), replaced_folder(target) as folder:  # noqa: PT012
-        (folder / "new").write_text("")
-        raise ValueError("broken")
-    assert [path.name for path in target.iterdir()] == ["old"]
-    assert list(tmp_path.iterdir()) == [target]
-
-
-def test_a_killed_block_leaves_no_half_folder_and_the_next_one_cleans_up(tmp_path: Path) -> None:
-    target = tmp_path / "out"
-    code = f"""
-        import os, signal
-        from pipeline.stage import replaced_folder
-        with replaced_folder({str(target)!r}) as folder:
-            (folder / "half").write_text("")
-            os.kill(os.getpid(), signal.SIGKILL)
-    """
-    done = subprocess.run(
-        [sys.executable, "-c", textwrap.dedent(code)], cwd=Path.cwd(), env=os.environ, check=False
-    )
-    assert done.returncode == -signal.SIGKILL
-    assert not target.exists()
-    assert len(list(tmp_path.iterdir())) == 1
-    with replaced_folder(target) as folder:
-        (folder / "whole").write_text("")
-    assert list(tmp_path.iterdir()) == [target]
-
-
 def test_progress_yields_everything_and_logs_off_a_terminal(
     monkeypatch: pytest.MonkeyPatch, caplog: pytest.LogCaptureFixture
 ) -> None:
@@ -132,18 +143,13 @@ def test_progress_yields_everything_and_logs_off_a_terminal(
     assert caplog.messages == ["letters: 2 of 4 it", "letters: 4 of 4 it"]
 
 
-def test_a_write_that_stops_half_way_keeps_the_old_file(
-    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
-) -> None:
-    path = tmp_path / "x"
-    write_atomic(path, "old")
-    whole = Path.write_bytes
+def test_a_log_line_cannot_command_the_terminal() -> None:
+    record = logging.LogRecord("jat", logging.INFO, "", 0, "%s\n%s", ("\x1b[31mred", "b"), None)
+    assert PlainFormatter("%(message)s").format(record) == "?[31mred\nb"
 
-    def half(self: Path, data: bytes) -> int:
-        whole(self, data[: len(data) // 2])
-        raise OSError("no space left")
 
-    monkeypatch.setattr(Path, "write_bytes", half)
-    with pytest.raises(OSError, match="no space left"):
-        write_atomic(path, "new content")
-    assert path.read_text() == "old"
+def test_an_error_is_one_bounded_printable_line() -> None:
+    line = str(UserError(f"a\n b\x1b[2J {'x' * 5000} the remedy"))
+    assert line.startswith("a b?[2J xxx")
+    assert line.endswith("the remedy")
+    assert len(line) == LINE

@@ -29,7 +29,7 @@ TASKS = (
 )
 
 
-def make_episode(task: str, steps: int, rng: np.random.Generator) -> Episode:
+def make_episode(task: str, steps: int, rng: np.random.Generator, seed: int = 1) -> Episode:
     """Random content with the shapes of the task's domain."""
     domain = get_task(task).domain
     rows, info = steps + 1, {}
@@ -52,7 +52,7 @@ def make_episode(task: str, steps: int, rng: np.random.Generator) -> Episode:
         if domain == "metaworld":
             info = {"success": rng.random(steps) < 0.5}
     rewards = rng.normal(size=steps).astype(np.float32)
-    return Episode(task, observations, actions, rewards, True, False, 1, 0, info)
+    return Episode(task, observations, actions, rewards, True, False, seed, 0, info)
 
 
 def write_episodes(root: Path, task: str, split: str, episodes: list[Episode]) -> None:

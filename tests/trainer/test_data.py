@@ -13,6 +13,8 @@ from PIL import Image
 
 from pipeline.errors import UserError
 from pipeline.frames import stack
+from pipeline.manifest import file_record
+from pipeline.stage import write_json
 from trainer.feed.data import fingerprint, load
 from trainer.feed.tokenizer import tokenise, train_tokenizer
 from trainer.places import dataset_folder, model_folder
@@ -201,3 +203,19 @@ def test_tokens_are_made_once_for_each_tokenizer(dataset, tmp_path):
     assert {path: path.stat().st_ino for path in data.folder.glob("tokens-*")} == made
     tokenise(data, second)
     assert not made.keys() & set(data.folder.glob("tokens-*"))
+
+
+def test_files_that_their_manifest_contradicts_are_refused(dataset, tmp_path):
+    folder = tmp_path / "mujoco-pendulum"
+    shutil.copytree(dataset / "mujoco-pendulum", folder)
+    shards = sorted(folder.glob("train-*"))
+    write_json(folder / "manifest.json", {"files": [file_record(path) for path in shards]})
+    load(tmp_path, "mujoco-pendulum", "train", tmp_path / "cache")
+    first, second = (path.read_bytes() for path in shards)
+    shards[0].write_bytes(second)
+    shards[1].write_bytes(first)
+    with pytest.raises(UserError, match=r"train-00000-of-00002.*build the dataset again"):
+        load(tmp_path, "mujoco-pendulum", "train", tmp_path / "cache")
+    write_json(folder / "manifest.json", {"files": []})
+    with pytest.raises(UserError, match="is not in its manifest"):
+        load(tmp_path, "mujoco-pendulum", "train", tmp_path / "cache")

@@ -142,7 +142,6 @@ def test_divergence_is_one_line_and_keeps_the_last_checkpoint(dataset):
 @pytest.mark.parametrize(
     ("jat", "words"),
     [
-        ({"model": {"hiden_size": 3}}, "jat.model.hiden_size"),
         ({"model": {"hidden_size": 33, "num_heads": 2}}, "multiple of num_heads"),
         ({"tokenizer": "/nothing/here"}, "jat.tokenizer"),
         ({"sampling": "adaptive", "adapt_every": 1}, "jat.adapt_every"),

@@ -4,8 +4,8 @@ from typing import Any
 
 import numpy as np
 
+from pipeline.files import Mean, Returns, read_model
 from pipeline.paths import RANDOM_SCORES, episodes_folder, expert_folder
-from pipeline.stage import read_json
 from pipeline.tasks import get_task
 from pipeline.types import Task
 from trainer.evaluation.scores import Reference, aggregate, mean_interval
@@ -14,7 +14,8 @@ from trainer.evaluation.scores import Reference, aggregate, mean_interval
 def references(task: str) -> dict[str, Reference]:
     """``measured``: our own random play and expert; ``published``: JAT's tables, corrected."""
     info = get_task(task)
-    random = read_json(RANDOM_SCORES).get(task, {}) if RANDOM_SCORES.exists() else {}
+    scores = read_model(RANDOM_SCORES, dict[str, Mean]) if RANDOM_SCORES.exists() else {}
+    random = scores.get(task, {})
     return {
         "measured": Reference(random.get("mean"), expert_mean(info)),
         "published": Reference(info.random_mean, info.expert_mean),
@@ -25,8 +26,10 @@ def expert_mean(task: Task) -> float | None:
     """The gate's score of our expert; else the mean of its episodes, as of the BabyAI bot."""
     score, episodes = expert_folder(task) / "score.json", episodes_folder(task) / "manifest.json"
     if score.exists():
-        return read_json(score).get("mean")
-    return read_json(episodes)["returns"].get("mean") if episodes.exists() else None
+        return read_model(score, Mean).get("mean")
+    if not episodes.exists():
+        return None
+    return read_model(episodes, Returns)["returns"].get("mean")
 
 
 def summarise(results: dict[str, dict[str, Any]], resamples: int, seed: int) -> dict[str, Any]:

@@ -14,9 +14,11 @@ from pipeline import closure
 from pipeline.content import contents
 from pipeline.domains import get_domain
 from pipeline.errors import UserError, did_you_mean
+from pipeline.files import Named, read_model
+from pipeline.manifest import check_files
 from pipeline.paths import ARTIFACTS
 from pipeline.shards import open_shard
-from pipeline.stage import read_json, replaced_folder, write_json
+from pipeline.stage import replaced_folder, write_json
 from pipeline.tasks import all_tasks
 from pipeline.types import Domain, Modality
 from trainer.feed.decode import decode_documents, decode_episodes
@@ -88,6 +90,7 @@ def load(root: Path, task: str, split: str, cache: Path = CACHE) -> TaskData:
     code = closure.digest(decode_episodes, decode_documents, FrameStore)
     key = f"{contents(shards)} {code}"
     if _cached_key(folder) != key:
+        check_files(root / task, [path.name for path in shards])
         with replaced_folder(folder) as temporary:
             strings: list[str] = []
             if modality.episodic:
@@ -137,7 +140,8 @@ def domain_of(task: str, modality: Modality, folder: Path) -> str:
         return modality.observation
     if task in all_tasks():
         return all_tasks()[task].domain
-    named = read_json(folder / "manifest.json") if (folder / "manifest.json").exists() else {}
+    path = folder / "manifest.json"
+    named = read_model(path, Named) if path.exists() else {}
     return str(named.get("domain", "gymnasium"))
 
 

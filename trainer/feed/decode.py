@@ -41,8 +41,11 @@ def decode_documents(modality: Modality, shards: list[Path], folder: Path) -> No
 
 
 def _tables(shard: Path, columns: list[str]) -> Iterator[pa.Table]:
-    """Row groups with these columns; UserError that names a missing one."""
-    names = open_shard(shard).schema_arrow.names
+    """Row groups with these columns; UserError that names a missing one, or if there are none."""
+    file = open_shard(shard)
+    names = file.schema_arrow.names
+    if not file.metadata.num_rows:
+        raise UserError(f"'{shard}' has no rows: build the dataset again")
     for column in columns:
         if column not in names:
             raise UserError(f"'{shard}' has no column '{column}' (it has {', '.join(names)})")
@@ -87,7 +90,7 @@ def decode_episodes(modality: Modality, shards: list[Path], folder: Path) -> lis
             write("actions", finite(shard, action, _actions(table.column(action))), steps)
             if screens is not None:
                 for cell in table.column(observation):
-                    screens.write(_screens(cell))
+                    screens.write(_screens(shard, cell))
                 continue
             observed = _observations(table.column(observation))
             write("observations", finite(shard, observation, observed), steps)
@@ -96,24 +99,34 @@ def decode_episodes(modality: Modality, shards: list[Path], folder: Path) -> lis
                 ids = [missions.setdefault(text, len(missions)) for text in texts]
                 write("missions", np.array(ids, np.int32), steps)
     for writer in writers.values():
-        writer.array.flush()
+        writer.close()
     if screens is not None:
         screens.close()
     return list(missions)
 
 
 class _Writer:
-    """Fills a .npy file of a known number of rows."""
+    """Fills a .npy file of a known number of rows.
+
+    It is not memory-mapped: on a full disk that would end the process without a word.
+    """
 
     def __init__(self, path: Path, total: int, like: np.ndarray) -> None:
-        self.array = np.lib.format.open_memmap(
-            path, mode="w+", dtype=like.dtype, shape=(total, *like.shape[1:])
+        self._file, self._type = path.open("wb"), like.dtype
+        np.lib.format.write_array_header_1_0(
+            self._file,
+            {
+                "descr": np.lib.format.dtype_to_descr(like.dtype),
+                "fortran_order": False,
+                "shape": (total, *like.shape[1:]),
+            },
         )
-        self.at = 0
 
     def write(self, rows: np.ndarray) -> None:
-        self.array[self.at : self.at + len(rows)] = rows
-        self.at += len(rows)
+        self._file.write(np.ascontiguousarray(rows, self._type).data)
+
+    def close(self) -> None:
+        self._file.close()
 
 
 def check_lengths(shard: Path, table: pa.Table) -> None:
@@ -166,7 +179,7 @@ def _actions(column: Any) -> np.ndarray:
     return _flat(column).astype(np.int64, copy=False)
 
 
-def _screens(cell: Any) -> np.ndarray:
+def _screens(shard: Path, cell: Any) -> np.ndarray:
     """One episode's frames after the three older ones of its first stack, uint8 (T + 3, 84, 84).
 
     The cell has single frames as bytes, or, as JAT published them, stacks of four as the channels
@@ -178,6 +191,9 @@ def _screens(cell: Any) -> np.ndarray:
         return np.concatenate([np.repeat(newest[:1], OLDER_FRAMES, axis=0), newest])
     from PIL import Image
 
-    stacks = [np.asarray(Image.open(io.BytesIO(row["bytes"]))) for row in rows.to_pylist()]
-    older = np.moveaxis(stacks[0], -1, 0)[:-1]
-    return np.concatenate([older, np.stack([stack[..., -1] for stack in stacks])])
+    try:
+        stacks = [np.asarray(Image.open(io.BytesIO(row["bytes"]))) for row in rows.to_pylist()]
+        older = np.moveaxis(stacks[0], -1, 0)[:-1]
+        return np.concatenate([older, np.stack([stack[..., -1] for stack in stacks])])
+    except (OSError, SyntaxError, ValueError, Image.DecompressionBombError) as error:
+        raise UserError(f"'{shard}' has a picture that is none ({error})") from None

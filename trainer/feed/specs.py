@@ -8,8 +8,8 @@ from typing import Any
 
 import numpy as np
 
-from pipeline.errors import UserError
-from pipeline.stage import read_json, write_json
+from pipeline.files import TaskSpecShape, read_model
+from pipeline.stage import write_json
 from trainer.feed.data import TaskData
 
 FILE = "tasks.json"
@@ -121,17 +121,13 @@ def save_specs(folder: Path, specs: Mapping[str, TaskSpec]) -> None:
 
 def load_specs(folder: Path) -> dict[str, TaskSpec]:
     """Read ``tasks.json``; UserError when it is missing or broken."""
-    try:
-        return {task: _read(spec) for task, spec in read_json(folder / FILE).items()}
-    except (TypeError, AttributeError, KeyError):
-        raise UserError(
-            f"'{folder / FILE}' does not describe tasks: train the model again"
-        ) from None
+    specs = read_model(folder / FILE, dict[str, TaskSpecShape])
+    return {task: _read(spec) for task, spec in specs.items()}
 
 
 def _read(spec: dict[str, Any]) -> TaskSpec:
     scales = {
-        name: spec[name] and Scale(tuple(spec[name]["mean"]), tuple(spec[name]["unit"]))
+        name: Scale(tuple(told["mean"]), tuple(told["unit"])) if (told := spec.get(name)) else None
         for name in ("observations", "actions")
     }
     return TaskSpec(**{**spec, **scales})

@@ -1,14 +1,16 @@
 """The tokenizer: GPT-2's, or one trained on the dataset's own texts."""
 
 import hashlib
-import os
-from collections.abc import Iterable, Sequence
+from collections.abc import Iterable, Iterator, Sequence
 from itertools import islice
+from pathlib import Path
 
 import numpy as np
 from transformers import AutoTokenizer, PreTrainedTokenizerFast
 
 from pipeline.errors import UserError
+from pipeline.locks import locked
+from pipeline.outputs import replaced_file
 from trainer.feed.data import TaskData
 
 END = "<|endoftext|>"
@@ -74,19 +76,27 @@ def tokenise(data: TaskData, tokenizer: PreTrainedTokenizerFast) -> tuple[np.nda
     backend = tokenizer.backend_tokenizer.to_str()
     key = hashlib.sha256(f"{tokenizer.eos_token_id} {backend}".encode()).hexdigest()[:16]
     tokens, offsets = (data.folder / f"tokens-{key}.{kind}" for kind in ("bin", "npy"))
-    if not offsets.exists():
-        for stale in data.folder.glob("tokens-*"):
-            stale.unlink()
-        counts = [0]
-        with tokens.open("wb") as file:
-            texts = data.texts()
-            while chunk := list(islice(texts, CHUNK)):
-                for row in tokenizer(chunk, add_special_tokens=False)["input_ids"]:
-                    file.write(np.array([*row, tokenizer.eos_token_id], np.int32).tobytes())
-                    counts.append(len(row) + 1)
-        partial = offsets.with_suffix(".part.npy")
-        np.save(partial, np.cumsum(counts))
-        os.replace(partial, offsets)
+    with locked(offsets):
+        if not offsets.exists():
+            for stale in data.folder.glob("tokens-*"):
+                stale.unlink()
+            with replaced_file(tokens) as temporary:
+                counts = _write_tokens(data.texts(), tokenizer, temporary)
+            with replaced_file(offsets) as temporary, temporary.open("wb") as file:
+                np.save(file, np.cumsum(counts))
     if not tokens.stat().st_size:
         raise UserError(f"'{data.task}' has no texts: build the dataset again")
     return np.memmap(tokens, np.int32, "r"), np.load(offsets)
+
+
+def _write_tokens(
+    texts: Iterator[str], tokenizer: PreTrainedTokenizerFast, path: Path
+) -> list[int]:
+    """Write the token ids of all texts to a file; 0, and how many each text has."""
+    counts = [0]
+    with path.open("wb") as file:
+        while chunk := list(islice(texts, CHUNK)):
+            for row in tokenizer(chunk, add_special_tokens=False)["input_ids"]:
+                file.write(np.array([*row, tokenizer.eos_token_id], np.int32).tobytes())
+                counts.append(len(row) + 1)
+    return counts

@@ -14,10 +14,20 @@ from pipeline import paths
 from pipeline.domains import CORPUS_DOMAINS
 from pipeline.engines import identity
 from pipeline.errors import UserError
+from pipeline.files import (
+    DatasetMetrics,
+    EpisodesManifest,
+    Mean,
+    Score,
+    Scores,
+    TextReport,
+    TrainingMetrics,
+    VisionReport,
+    read_model,
+)
 from pipeline.params import Params
 from pipeline.parity import parity_of
 from pipeline.published import PublishedScore, agent_scores
-from pipeline.stage import read_json
 from pipeline.tasks import get_task
 
 Points = list[tuple[float, float]]
@@ -109,8 +119,8 @@ class Results:
 
 def load_results(params: Params) -> Results:
     """Read what there is of a profile's outputs."""
-    random = optional_json(paths.RANDOM_SCORES) or {}
-    evaluation = optional_json(paths.EVALUATION / "scores.json") or {}
+    random = optional(paths.RANDOM_SCORES, dict[str, Mean]) or {}
+    evaluation = optional(paths.EVALUATION / "scores.json", Scores) or {}
     scores, read = evaluation.get("tasks", {}), evaluation.get("corpora", {})
     tasks = [
         load_task(id, params.env_of(id), random.get(id), scores.get(id)) for id in params.tasks
@@ -123,8 +133,8 @@ def load_results(params: Params) -> Results:
     results = Results(
         tasks,
         [corpus for corpus in corpora if corpus is not None],
-        optional_json(paths.METRICS / "dataset.json"),
-        optional_json(paths.METRICS / "jat.json"),
+        optional(paths.METRICS / "dataset.json", DatasetMetrics),
+        optional(paths.METRICS / "jat.json", TrainingMetrics),
         read_losses(paths.JAT / "curve.csv"),
         {
             name: row if "iqm" in row else row["published"]
@@ -142,7 +152,7 @@ def load_task(
     task = get_task(id)
     played_by = identity(task, options)
     folder = paths.expert_folder(task)
-    manifest = optional_json(paths.episodes_folder(task) / "manifest.json")
+    manifest = optional(paths.episodes_folder(task) / "manifest.json", EpisodesManifest)
     if manifest is not None:
         dropped, mean = sum(manifest["dropped"].values()), manifest["returns"].get("mean")
         manifest = {**manifest["totals"], "dropped": dropped, "mean": mean}
@@ -156,9 +166,9 @@ def load_task(
         task.expert_mean,
         task.random_mean,
         agent_scores().get(id),
-        optional_json(folder / "score.json"),
+        optional(folder / "score.json", Score),
         read_points(folder / "curve.csv", "steps", "return".__eq__).get("return", []),
-        random["mean"] if random else None,
+        random.get("mean") if random else None,
         manifest,
         jat,
     )
@@ -167,10 +177,10 @@ def load_task(
 def load_corpus(domain: str, name: str, score: dict[str, float] | None) -> CorpusResult | None:
     """The report of one corpus; ``None`` if it has not been built."""
     folder = paths.corpus_folder(domain, name)
-    report = optional_json(folder / "report.json")
+    report = optional(folder / "report.json", TextReport if domain == "text" else VisionReport)
     if report is None:
         return None
-    if "documents" in report:
+    if domain == "text":
         read, kept = report["documents"]["in"], report["documents"]["kept"]
         size, dropped = report["bytes"]["kept"], dict(report["dropped"])
     else:
@@ -216,9 +226,9 @@ def read_points(path: Path, x: str, wanted: Callable[[str], bool]) -> dict[str, 
     return points
 
 
-def optional_json(path: Path) -> Any:
-    """A JSON file, ``None`` if it is not there."""
-    return read_json(path) if path.exists() else None
+def optional(path: Path, shape: Any) -> Any:
+    """A JSON file of this shape, ``None`` if it is not there."""
+    return read_model(path, shape) if path.exists() else None
 
 
 def find_missing(results: Results, params: Params) -> list[str]:

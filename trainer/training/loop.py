@@ -3,6 +3,7 @@
 import csv
 import io
 import math
+import shutil
 import sys
 import time
 from pathlib import Path
@@ -18,9 +19,11 @@ from transformers import (
     TrainerCallback,
     TrainingArguments,
 )
+from transformers.trainer_utils import PREFIX_CHECKPOINT_DIR
 
 from pipeline.errors import UserError
 from pipeline.stage import log, write_atomic
+from pipeline.system_errors import naming
 from trainer.feed.sampling import BatchPlan
 from trainer.model.modeling_jat import JatModel
 from trainer.training.speed import Speedometer
@@ -65,6 +68,18 @@ class JatTrainer(Trainer):
             losses.add(tasks, output.row_losses, inputs["attention_mask"])
         self.speedometer.add(inputs)
         return output.loss
+
+    def _save_checkpoint(self, model: torch.nn.Module, trial: Any) -> None:
+        """A checkpoint that is not written to its end is removed, and its error names it."""
+        folder = (
+            Path(str(self.args.output_dir)) / f"{PREFIX_CHECKPOINT_DIR}-{self.state.global_step}"
+        )
+        with naming(folder):
+            try:
+                super()._save_checkpoint(model, trial)
+            except BaseException:
+                shutil.rmtree(folder, ignore_errors=True)
+                raise
 
     def log(self, logs: dict[str, float], start_time: float | None = None) -> None:
         """Add, to a point of the curve, each domain's and task's mean loss, and the speed."""

@@ -7,7 +7,7 @@ from pathlib import Path
 
 import torch
 
-from pipeline.errors import UserError, did_you_mean
+from pipeline.errors import UserError
 from pipeline.settings import Jat
 from trainer.feed.batches import WindowSource, make_source
 from trainer.feed.data import TaskData, domain_defaults, load
@@ -37,7 +37,6 @@ def prepare(
     With ``pretrained``, the folder of a JAT, they are that model's own, and so are the scales of
     the tasks it knows; ``settings.model`` overrides its configuration.
     """
-    check_fields(settings)
     data = [load(dataset, task, "train") for task in tasks]
     known: dict[str, TaskSpec] = {}
     if pretrained is None:
@@ -73,15 +72,6 @@ def adopt(known: TaskSpec | None, spec: TaskSpec) -> TaskSpec:
         return spec
     actions = spec.num_actions and max(spec.num_actions, known.num_actions or 0)
     return dataclasses.replace(known, context=spec.context, num_actions=actions)
-
-
-def check_fields(settings: Jat) -> None:
-    """UserError if ``jat.model`` names what ``JatConfig`` does not have."""
-    known = JatConfig().to_dict()
-    for name in settings.model:
-        if name not in known:
-            hint = did_you_mean(name, known)
-            raise UserError(f"'jat.model.{name}' is no field of JatConfig{hint}")
 
 
 def make_config(settings: Jat, vocab_size: int) -> JatConfig:
