@@ -81,3 +81,16 @@ def test_any_changed_byte_changes_the_digest(tmp_path_factory, data, draw):
 def test_names_and_order_count(tmp_path, memory):
     one, two = (old_file(tmp_path / name, name.encode()) for name in "ab")
     assert content.contents([one, two]) != content.contents([two, one])
+
+
+def test_other_bytes_of_the_same_size_are_other_content(tmp_path, memory):
+    path = tmp_path / "a"
+    path.write_bytes(b"one")
+    known = content.checksum(path)
+    assert content.same_content(path, 3, known)
+    path.write_bytes(b"two")
+    assert not content.same_content(path, 3, known)
+    path.write_bytes(b"three")
+    assert not content.same_content(path, 3, known)
+    path.unlink()
+    assert not content.same_content(path, 3, known)

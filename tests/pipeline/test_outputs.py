@@ -193,3 +193,30 @@ def test_no_permission_is_found_before_the_work(tmp_path: Path) -> None:
     tmp_path.chmod(0o555)
     with pytest.raises(PermissionError), replaced_folder(tmp_path / "out"):
         pytest.fail("the work was begun")
+
+
+def test_a_write_that_stops_half_way_keeps_the_old_file(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    path = tmp_path / "x"
+    write_atomic(path, "old")
+    whole = Path.write_bytes
+
+    def half(self: Path, data: bytes) -> int:
+        whole(self, data[: len(data) // 2])
+        raise ValueError("stopped")
+
+    monkeypatch.setattr(Path, "write_bytes", half)
+    with pytest.raises(ValueError, match="stopped"):
+        write_atomic(path, "new content")
+    assert path.read_text() == "old"
+
+
+def test_a_failed_folder_leaves_the_old_one(tmp_path: Path) -> None:
+    path = tmp_path / "folder"
+    with replaced_folder(path) as folder:
+        (folder / "old").touch()
+    with pytest.raises(ValueError, match="stopped"), replaced_folder(path) as folder:  # noqa: PT012
+        (folder / "new").touch()
+        raise ValueError("stopped")
+    assert [file.name for file in path.iterdir()] == ["old"]

@@ -5,6 +5,7 @@ from typing import Any
 import pytest
 from pydantic import ValidationError
 
+from pipeline.mistakes import domain_mistakes
 from pipeline.params import Params
 from pipeline.settings import Collect, Evaluation, Expert, Jat, RLDomain
 
@@ -49,10 +50,14 @@ def test_an_experts_own_settings_go_before_its_domains() -> None:
 def test_a_task_is_named_once_and_is_its_domains_own() -> None:
     with pytest.raises(ValidationError, match="names a task twice"):
         domain(tasks=["mujoco-ant", "mujoco-ant"])
-    with pytest.raises(ValidationError, match="names 'mujoco-ant', a task of another domain"):
-        params(metaworld={**EMPTY, "tasks": ["mujoco-ant"]})
-    with pytest.raises(ValidationError, match="names 'mujoco-ants'"):
-        params(mujoco={**EMPTY, "task_env": {"mujoco-ants": {}}})
+    foreign = params(metaworld={**EMPTY, "tasks": ["metaworld-reach", "mujoco-ant"]})
+    (mistake,) = domain_mistakes("metaworld", foreign)
+    assert mistake.where == ("metaworld", "tasks", 1)
+    assert "names 'mujoco-ant', a task of another domain" in mistake.text
+    unknown = params(mujoco={**EMPTY, "task_env": {"mujoco-ants": {}}})
+    (mistake,) = domain_mistakes("mujoco", unknown)
+    assert mistake.where == ("mujoco", "task_env", "mujoco-ants")
+    assert not list(domain_mistakes("atari", foreign))
 
 
 @pytest.mark.parametrize("budget", [{}, {"episodes": 1, "steps": 1}])
