@@ -9,9 +9,9 @@ A task's folder appears whole, and is written again only when what it is made fr
 """
 
 import argparse
-import hashlib
+import itertools
 import shutil
-from collections.abc import Iterable, Iterator
+from collections.abc import Collection, Iterable, Iterator, Sequence
 from dataclasses import asdict, dataclass
 from pathlib import Path
 from typing import Any
@@ -19,7 +19,7 @@ from typing import Any
 import numpy as np
 import pyarrow as pa
 
-from dataset_builder import validate
+from dataset_builder import splits, validate
 from dataset_builder.card import card
 from dataset_builder.statistics import DocumentStatistics, EpisodeStatistics
 from pipeline import closure, content, manifest, paths, schema
@@ -48,8 +48,6 @@ from pipeline.tasks import get_task
 from pipeline.types import Modality
 
 SPLITS = ("train", "test")
-Key = tuple[int, int]
-"""(seed, reset_index): which episode of which environment slot."""
 
 
 @dataclass(frozen=True)
@@ -136,7 +134,7 @@ def episodes_source(id: str, test_fraction: float, folder: Path) -> Configuratio
     checksums = [entry["sha256"] for entry in told["files"]]
     provenance = {
         key: told[key]
-        for key in ("decides", "expert", "engine", "distinct", "dropped", "skipped")
+        for key in ("decides", "expert", "engine", "dropped", "skipped")
         if key in told
     } | {"shards_sha256": manifest.fingerprint({"sha256": checksums})}
     return Configuration(
@@ -182,10 +180,15 @@ def build(source: Configuration) -> None:
         files = manifest.read_manifest(origin)["files"]
         for problem in manifest.file_problems(origin, files):
             raise UserError(f"{problem}: delete it and collect again")
-        test = choose_test(source.files["all"], source.test_fraction)
-        streams = {split: select(source.files["all"], test, split == "test") for split in SPLITS}
+        found = [episode_digests(path, source.modality) for path in source.files["all"]]
+        test = splits.held_out(itertools.chain(*found), source.test_fraction)
+        streams = {
+            split: select(source.files["all"], found, test, split == "test") for split in SPLITS
+        }
+        distinct = len(set(itertools.chain(*found)))
     else:
         streams = {split: _chain(source.files[split]) for split in SPLITS}
+        distinct = None
     arrow_schema = schema.arrow_schema(source.modality)
     statistics, files = {}, []
     with replaced_folder(source.folder) as folder:
@@ -205,43 +208,36 @@ def build(source: Configuration) -> None:
             "decides": source.decides,
             "provenance": source.provenance,
             "test_fraction": source.test_fraction,
+            "distinct": distinct,
             "schema": schema.VERSION,
             "files": files,
         }
         write_json(folder / manifest.NAME, record)
 
 
-def keys_of(table: pa.Table) -> list[Key]:
-    """The key of every episode of a table."""
-    columns = table.column("seed").to_pylist(), table.column("reset_index").to_pylist()
-    return list(zip(*columns, strict=True))
+def episode_digests(path: Path, modality: Modality) -> list[splits.Digest]:
+    """What each episode of a file is known by (see ``splits.digests``)."""
+    names = splits.content_columns(open_shard(path).schema_arrow.names, modality)
+    tables = read_tables(path, names)
+    return [digest for table in tables for digest in splits.digests(table, modality)]
 
 
-def choose_test(files: Iterable[Path], fraction: float) -> set[Key]:
-    """The episodes of the test split: the first of a fixed shuffle, whatever their order is now.
+def select(
+    files: Sequence[Path],
+    found: Sequence[Sequence[splits.Digest]],
+    test: Collection[splits.Digest],
+    wanted: bool,
+) -> Iterator[pa.Table]:
+    """The episodes that are in ``test`` (``wanted``), or those that are not.
 
-    An episode that was collected twice is in one split only. Both splits get at least one
-    episode where there are two.
+    ``found`` has the digests of each file's episodes.
     """
-    keys: set[Key] = set()
-    for path in files:
-        for table in read_tables(path, ["seed", "reset_index"]):
-            keys.update(keys_of(table))
-    count = min(max(1, round(fraction * len(keys))), len(keys) - 1)
-    return set(sorted(keys, key=_hash)[:count])
-
-
-def _hash(key: Key) -> bytes:
-    return hashlib.blake2b(f"{key[0]} {key[1]}".encode(), digest_size=16).digest()
-
-
-def select(files: Iterable[Path], test: set[Key], wanted: bool) -> Iterator[pa.Table]:
-    """The episodes that are in ``test`` (``wanted``), or those that are not."""
-    for path in files:
-        file = open_shard(path)
+    for path, digests in zip(files, found, strict=True):
+        file, start = open_shard(path), 0
         for group in range(file.num_row_groups):
-            keys = keys_of(read_group(file, path, group, ["seed", "reset_index"]))
-            mask = np.array([(key in test) == wanted for key in keys])
+            stop = start + file.metadata.row_group(group).num_rows
+            mask = np.array([(digest in test) == wanted for digest in digests[start:stop]])
+            start = stop
             if mask.any():
                 yield read_group(file, path, group).filter(pa.array(mask))
 

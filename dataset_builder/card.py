@@ -168,7 +168,7 @@ def _notes(contents: list[dict[str, Any]], statistics: dict[str, Any]) -> Iterab
         yield ""
     yield from _engines(contents)
     for content in contents:
-        distinct, rows = content["provenance"].get("distinct"), _rows(content)
+        distinct, rows = content.get("distinct"), _rows(content)
         if distinct is not None and distinct < rows:
             yield f"- `{content['task']}`: {distinct:,} of {rows:,} episodes are distinct"
     yield ""

@@ -14,7 +14,7 @@ import numpy as np
 import pyarrow as pa
 import pyarrow.compute as pc
 
-from dataset_builder import replay
+from dataset_builder import replay, splits
 from dataset_builder.statistics import DocumentStatistics, EpisodeStatistics
 from pipeline import engines, frames, manifest, schema
 from pipeline.errors import UserError
@@ -109,7 +109,7 @@ def content_problems(folder: Path, content: dict[str, Any]) -> Iterator[str]:
     episodic = modality.episodic
     ranges = ranges_of(content) if episodic else None
     statistics: dict[str, EpisodeStatistics | DocumentStatistics] = {}
-    splits: dict[tuple[int, int], str] = {}
+    contents: dict[splits.Digest, str] = {}
     for entry in content["files"]:
         path, split = folder / entry["file"], entry["split"]
         file = open_shard(path)
@@ -126,12 +126,16 @@ def content_problems(folder: Path, content: dict[str, Any]) -> Iterator[str]:
             found = list(null_problems(table))
             if not found and ranges:
                 found = list(episode_problems(table, ranges))
-                found += list(leak_problems(table, split, splits))
+            if not found:
+                found = list(leak_problems(table, modality, split, contents))
             yield from (f"{path}: row {first_row + row}: {what}" for row, what in found)
             if found:
                 return
             seen.add(table)
             first_row += len(table)
+    distinct = content.get("distinct")
+    if distinct not in (None, len(contents)):
+        yield f"{folder / manifest.NAME}: says {distinct} distinct episodes, not {len(contents)}"
     stored = read_model(folder / STATISTICS, dict[str, Any])
     for split, seen in statistics.items():
         if not alike(seen.summary(), stored.get(split)):
@@ -233,15 +237,13 @@ def _step_problems(
 
 
 def leak_problems(
-    table: pa.Table, split: str, splits: dict[tuple[int, int], str]
+    table: pa.Table, modality: Modality, split: str, seen: dict[splits.Digest, str]
 ) -> Iterator[Finding]:
-    """Episodes that are in another split also; ``splits`` remembers those seen."""
-    keys = zip(
-        table.column("seed").to_pylist(), table.column("reset_index").to_pylist(), strict=True
-    )
-    for row, key in enumerate(keys):
-        if splits.setdefault(key, split) != split:
-            yield row, f"the episode (seed, reset_index) = {key} is in two splits"
+    """Rows whose content is in another split, too."""
+    for row, digest in enumerate(splits.digests(table, modality)):
+        other = seen.setdefault(digest, split)
+        if other != split:
+            yield row, f"its content is in the {other} split as well"
             return
 
 

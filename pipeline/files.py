@@ -253,7 +253,6 @@ class Provenance(Shape):
     expert: Verdict | None = None
     engine: Engine | None = None
     dropped: dict[str, Count] = {}
-    distinct: Count | None = None
     report: dict[str, Any] = {}
 
 
@@ -270,6 +269,7 @@ class DatasetManifest(SplitManifest):
     domain: str
     modality: ModalityShape
     provenance: Provenance
+    distinct: Count | None = None
 
     @model_validator(mode="after")
     def _episodes_have_a_player(self) -> "DatasetManifest":

@@ -25,7 +25,7 @@ import numpy as np
 import pyarrow as pa
 import pyarrow.parquet as pq
 
-from dataset_builder import reports
+from dataset_builder import reports, splits
 from dataset_builder.text.clean import Filtered, Rules, clean, filter_documents, merge_reports
 from dataset_builder.text.document import Document
 from dataset_builder.text.sources import open_source, source_fingerprint
@@ -45,7 +45,8 @@ from pipeline.types import Modality
 
 BATCH = 256  # documents in one unit of work; a fixed number, so that workers change nothing
 STATE = "state"  # below the folder of a corpus in the making: what its finished steps have left
-SCHEMA = arrow_schema(Modality("text"))
+MODALITY = Modality("text")
+SCHEMA = arrow_schema(MODALITY)
 RAW_SCHEMA = pa.schema(
     {"id": pa.string(), "text": pa.string(), "meta": pa.map_(pa.string(), pa.string())}
 )
@@ -181,9 +182,11 @@ def _build_shard(
     order = np.random.default_rng(seeds.sequence(seed, settings.name, shard)).permutation(
         len(texts)
     )
-    test = min(len(texts), max(1, round(settings.test_fraction * len(texts))))
+    digests = splits.digests(pa.table({"text": texts}, schema=SCHEMA), MODALITY)
+    held_out = splits.held_out(digests, settings.test_fraction)
+    is_test = np.array([digest in held_out for digest in digests], bool)[order]
     report = cleaned.report | {"rows": {}, "files": {}}
-    for split, rows in (("test", order[:test]), ("train", order[test:])):
+    for split, rows in (("test", order[is_test]), ("train", order[~is_test])):
         name = f"{split}-{shard:05d}-of-{settings.shards:05d}.parquet"
         written = write_shard(work / name, SCHEMA, _text_tables(texts, rows))
         report["rows"][split] = written["rows"]

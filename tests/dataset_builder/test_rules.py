@@ -7,6 +7,7 @@ import pytest
 from rows import make_episode, make_table
 
 from dataset_builder.validate import Ranges, episode_problems, leak_problems
+from pipeline.tasks import get_task
 from pipeline.types import Episode
 
 RANGES = Ranges(4, 0, np.array([-1.0], np.float32), np.array([1.0], np.float32))
@@ -58,15 +59,15 @@ def test_a_reward_is_finite(value: float) -> None:
     assert problems(rewards=numbers((4,), (3,), value)) == [(2, "'rewards' is not finite")]
 
 
-def test_an_episode_is_in_one_split() -> None:
+def test_a_content_is_in_one_split() -> None:
     first = make_table(make_episode(seed=1), make_episode(seed=1, reset_index=1))
     second = make_table(make_episode(seed=2), make_episode(seed=1, reset_index=1))
-    splits: dict[tuple[int, int], str] = {}
-    assert list(leak_problems(first, "train", splits)) == []
-    assert list(leak_problems(first, "train", splits)) == [], "twice in one split"
-    ((row, what),) = leak_problems(second, "test", splits)
+    modality, seen = get_task("mujoco-pendulum").modality, {}
+    assert list(leak_problems(first, modality, "train", seen)) == []
+    assert list(leak_problems(first, modality, "train", seen)) == [], "twice in one split"
+    ((row, what),) = leak_problems(second, modality, "test", seen)
     assert row == 1
-    assert what == "the episode (seed, reset_index) = (1, 1) is in two splits"
+    assert what == "its content is in the train split as well"
 
 
 def test_a_discrete_action_beyond_the_last() -> None:

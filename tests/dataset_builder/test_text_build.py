@@ -96,12 +96,20 @@ def test_workers_change_no_byte(tmp_path, source):
     assert files(tmp_path / "1" / "c") == files(tmp_path / "2" / "c")
 
 
-def test_the_seed_changes_the_split(tmp_path, source):
+def test_the_seed_changes_the_order_and_more_documents_keep_their_sides(tmp_path, source, texts):
     corpus = TextCorpus(name="c", source=f"files:{source}")
     for seed in (0, 1):
         build_text(corpus, seed, tmp_path / str(seed), 1)
-    tests = [read(tmp_path / str(seed) / "c", "test") for seed in (0, 1)]
-    assert set(tests[0]) != set(tests[1])
+    one, other = ({s: read(tmp_path / str(k) / "c", s) for s in ("train", "test")} for k in (0, 1))
+    assert one["train"] != other["train"]
+    assert set(one["test"]) == set(other["test"])
+    rng = np.random.default_rng(9)
+    more = [*texts, *(sentence(rng) for _ in range(60))]
+    (tmp_path / "more.jsonl").write_text("\n".join(json.dumps({"text": text}) for text in more))
+    build_text(TextCorpus(name="more", source=f"files:{tmp_path / 'more.jsonl'}"), 0, tmp_path, 1)
+    grown = {split: set(read(tmp_path / "more", split)) for split in ("train", "test")}
+    assert not set(one["train"]) & grown["test"]
+    assert not set(one["test"]) & grown["train"]
 
 
 def test_shards_hold_each_document_once(tmp_path, source, texts):
