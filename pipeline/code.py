@@ -19,6 +19,7 @@ import yaml
 from pipeline import closure
 from pipeline.domains import CORPUS_DOMAINS, get_domain
 from pipeline.engines import engine_of
+from pipeline.errors import UserError
 from pipeline.params import Params
 from pipeline.paths import CODE
 from pipeline.stage import run_stage, write_json
@@ -32,6 +33,8 @@ LOOKUPS = {"pipeline.domains", "pipeline.tasks"}
 
 def stages() -> dict[str, dict[str, Any]]:
     """The stages of ``dvc.yaml`` that depend on such a file: name -> what is said of it."""
+    if not PIPELINE.is_file():
+        raise UserError(f"no '{PIPELINE}' here: run from the project's folder")
     known = yaml.safe_load(PIPELINE.read_text(encoding="utf8"))["stages"]
     return {
         name: stage

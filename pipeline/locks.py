@@ -61,9 +61,21 @@ def _lock(path: Path, wait: bool) -> Iterator[bool]:
         yield True
     finally:
         held.remove(file)
-        file.unlink(missing_ok=True)
-        fcntl.flock(descriptor, fcntl.LOCK_UN)  # for forked children too, which have it as well
-        os.close(descriptor)
+        _release(file, descriptor)
+
+
+def tidy() -> None:
+    """Remove the files of locks that nobody holds: those of processes that were killed."""
+    for file in LOCKS.glob("*"):
+        descriptor = _acquire(file, file, wait=False)
+        if descriptor is not None:
+            _release(file, descriptor)
+
+
+def _release(file: Path, descriptor: int) -> None:
+    file.unlink(missing_ok=True)
+    fcntl.flock(descriptor, fcntl.LOCK_UN)  # for forked children too, which have it as well
+    os.close(descriptor)
 
 
 def _acquire(file: Path, path: Path, wait: bool) -> int | None:

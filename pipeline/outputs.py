@@ -17,7 +17,7 @@ from contextlib import ExitStack, contextmanager
 from pathlib import Path
 from typing import Any
 
-from pipeline.locks import free_lock, locked
+from pipeline.locks import free_lock, locked, tidy
 from pipeline.system_errors import naming
 
 LEFT = re.compile(r"\.(?P<name>.+)\.\w+\.(?P<kind>tmp|part|old)")
@@ -137,6 +137,7 @@ def _temporary(path: Path, kind: str) -> Path:
 @contextmanager
 def claimed(*paths: str | Path) -> Iterator[None]:
     """``locked`` for the outputs of a whole stage, less what dead runs have left of them."""
+    tidy()
     with ExitStack() as stack:
         for path in sorted(map(str, paths)):  # in one order, or two runs would wait for each other
             stack.enter_context(locked(path))

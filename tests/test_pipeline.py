@@ -114,7 +114,7 @@ def project(tmp_path_factory) -> Path:
     done = run("dvc", "repro", "collect_atari", cwd=folder)
     assert done.returncode == 0, done.stdout + done.stderr
     built = {path.name for path in (folder / "artifacts").iterdir()}
-    assert built <= {"experts", "episodes", "random", "training"}
+    assert built <= {"code", "experts", "episodes", "random", "training"}
     assert {p.name for p in (folder / "artifacts" / "experts").iterdir()} == {"atari"}
     done = run("dvc", "repro", cwd=folder)
     assert done.returncode == 0, done.stdout + done.stderr

@@ -53,9 +53,13 @@ GIVEN: dict[str, list[str]] = {
     "trainer.generate": ["--prompt", "once"],
     "pipeline.plan": [],
     "pipeline.check": [],
+    "pipeline.code": [],
+    "pipeline.unlock": [],
 }
 """Every module with a command line -> what is right on it, in a folder without any artifacts."""
-WITHOUT_PARAMETERS = ("dataset_builder.export", "dataset_builder.explore", "trainer.generate")
+WITHOUT_PARAMETERS = (
+    "dataset_builder.export", "dataset_builder.explore", "trainer.generate", "pipeline.unlock",
+)  # fmt: skip
 WRONG: dict[str, dict[str, list[str]]] = {
     "experts.train": {"--domain": NO_DOMAIN},
     "experts.play": {"--task": NO_TASK, "--episodes": NO_COUNT, "--frames": NO_COUNT,

@@ -56,8 +56,15 @@ def test_a_killed_holder_holds_nothing(tmp_path: Path) -> None:
         assert not free
     process.send_signal(signal.SIGKILL)
     process.wait()
-    with free_lock(tmp_path / "out") as free:
+    file = locks._lock_file(tmp_path / "out")
+    assert file.exists()
+    living = hold(tmp_path / "other")
+    locks.tidy()
+    assert not file.exists()
+    with free_lock(tmp_path / "out") as free, free_lock(tmp_path / "other") as other:
         assert free
+        assert not other
+    living.communicate()
 
 
 def test_the_same_thread_may_lock_again_and_nothing_is_left(tmp_path: Path) -> None:

@@ -3,6 +3,7 @@ import signal
 import subprocess
 import sys
 import time
+from collections.abc import Iterator
 from pathlib import Path
 
 import pytest
@@ -17,6 +18,14 @@ class Finder:
 sys.meta_path.insert(0, Finder())
 """
 """A ``sitecustomize`` that sends Ctrl-C to its process when it imports a certain module."""
+
+
+@pytest.fixture(autouse=True)
+def _heard() -> Iterator[None]:
+    """A process inherits that Ctrl-C is ignored, as it is in the background of a shell."""
+    before = signal.signal(signal.SIGINT, signal.default_int_handler)
+    yield
+    signal.signal(signal.SIGINT, before)
 
 
 @pytest.mark.parametrize(

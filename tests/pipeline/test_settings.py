@@ -52,11 +52,11 @@ def test_a_task_is_named_once_and_is_its_domains_own() -> None:
         domain(tasks=["mujoco-ant", "mujoco-ant"])
     foreign = params(metaworld={**EMPTY, "tasks": ["metaworld-reach", "mujoco-ant"]})
     (mistake,) = domain_mistakes("metaworld", foreign)
-    assert mistake.where == ("metaworld", "tasks", 1)
-    assert "names 'mujoco-ant', a task of another domain" in mistake.text
+    assert mistake.place == ("metaworld", "tasks", 1)
+    assert "names 'mujoco-ant', a task of another domain" in mistake.message
     unknown = params(mujoco={**EMPTY, "task_env": {"mujoco-ants": {}}})
     (mistake,) = domain_mistakes("mujoco", unknown)
-    assert mistake.where == ("mujoco", "task_env", "mujoco-ants")
+    assert mistake.place == ("mujoco", "task_env", "mujoco-ants")
     assert not list(domain_mistakes("atari", foreign))
 
 
