@@ -21,7 +21,7 @@ from pipeline.params import Params, read_params
 from pipeline.paths import ARTIFACTS, expanded, is_there
 from pipeline.plan import Measurements, collection_cost, corpus_cost, total
 from pipeline.quantities import quantity
-from pipeline.settings import TextCorpus, VisionCorpus
+from pipeline.settings import TextCorpus, VisionCorpus, is_installed
 from pipeline.stage import exit_with_one_line
 from pipeline.tasks import get_task
 
@@ -164,7 +164,7 @@ def training(params: Params) -> Iterator[Mistake]:
         text = f"the tokenizer '{name}' is neither 'train', nor a folder, nor a name on the Hub"
         yield Mistake(("jat", "tokenizer"), text)
     for k, package in enumerate(params.jat.report_to):
-        if find_spec(package) is None:
+        if not is_installed(package):
             text = f"'{package}' is not installed: pip install {package}, or leave it out"
             yield Mistake(("jat", "report_to", k), text)
 

@@ -1,6 +1,7 @@
 """The groups of ``params.yaml``: what each key means, its bounds and its default."""
 
 import re
+from importlib.util import find_spec
 from typing import Annotated, Any, Literal
 
 from pydantic import AfterValidator, Field, field_validator, model_validator
@@ -231,6 +232,14 @@ class VisionCorpus(Settings):
                 "files:<folder>"
             )
         return source
+
+
+def is_installed(tracker: str) -> bool:
+    """Whether what ``jat.report_to`` names can be told of a training; either of two packages
+    writes TensorBoard's events.
+    """
+    packages = {"tensorboard": ("tensorboard", "tensorboardX")}.get(tracker, (tracker,))
+    return any(find_spec(package) is not None for package in packages)
 
 
 class Jat(Settings):

@@ -7,7 +7,7 @@ from pydantic import ValidationError
 
 from pipeline.mistakes import domain_mistakes
 from pipeline.params import Params
-from pipeline.settings import Collect, Evaluation, Expert, Jat, RLDomain
+from pipeline.settings import Collect, Evaluation, Expert, Jat, RLDomain, is_installed
 
 EMPTY: dict[str, Any] = {"collect": {"episodes": 1}}
 
@@ -85,3 +85,10 @@ def test_options_reach_their_task_alone() -> None:
 def test_defaults_are_the_published_recipes() -> None:
     assert Jat().sampling == "published"
     assert (Jat().max_grad_norm, Jat().weight_decay) == (1.0, 0.0)
+
+
+def test_either_of_two_packages_writes_tensorboards_events(monkeypatch) -> None:
+    for there in ("tensorboard", "tensorboardX"):
+        monkeypatch.setattr("pipeline.settings.find_spec", lambda name, t=there: name == t or None)
+        assert is_installed("tensorboard")
+        assert not is_installed("wandb")

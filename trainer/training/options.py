@@ -1,6 +1,5 @@
 """Transformers' training arguments from the parameters."""
 
-import importlib.util
 import math
 from pathlib import Path
 
@@ -9,7 +8,7 @@ from transformers import TrainingArguments
 
 from pipeline.errors import UserError
 from pipeline.params import Params
-from pipeline.settings import Jat
+from pipeline.settings import Jat, is_installed
 from trainer.model.modeling_jat import JatModel
 
 
@@ -70,7 +69,7 @@ def check_adapt_every(settings: Jat, options: TrainingArguments) -> None:
 def trackers(settings: Jat) -> list[str]:
     """``jat.report_to``; UserError for what is not installed."""
     for name in settings.report_to:
-        if importlib.util.find_spec(name) is None:
+        if not is_installed(name):
             raise UserError(
                 f"'jat.report_to' names '{name}', which is not installed: "
                 f"pip install {name}, or leave it out"
