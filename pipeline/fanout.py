@@ -2,6 +2,8 @@
 
 import logging
 import os
+import shlex
+import sys
 from collections.abc import Callable, Iterator, Sequence
 from typing import Any, TypeVar
 
@@ -176,6 +178,8 @@ def start_ray(workers: int) -> None:
     if not address:
         # "local": without it Ray joins whichever cluster was started on this machine before.
         settings |= {"address": "local", "num_cpus": workers, "include_dashboard": False}
+        if " " in sys.executable:  # Ray starts workers by a shell, and quotes all but their Python
+            settings["runtime_env"]["py_executable"] = shlex.quote(sys.executable)
     for attempt in range(START_ATTEMPTS):
         try:
             ray.init(**settings)
