@@ -6,6 +6,7 @@ files behind.
 
 import logging
 import os
+import shlex
 import shutil
 import socket
 import subprocess
@@ -102,6 +103,8 @@ def _start(workers: int, folder: Path, settings: dict[str, Any]) -> None:
         "include_dashboard": False,
         "_temp_dir": str(folder),
     }
+    if " " in sys.executable:  # Ray starts workers by a shell, and quotes all but their Python
+        settings["runtime_env"]["py_executable"] = shlex.quote(sys.executable)
     try:
         for attempt in range(START_ATTEMPTS):
             try:
