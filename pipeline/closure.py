@@ -7,6 +7,7 @@ docstrings, layout, what is logged and the wording of a UserError are left out: 
 """
 
 import hashlib
+import sys
 from collections.abc import Callable, Collection, Iterator
 from functools import cache
 from types import ModuleType
@@ -86,8 +87,8 @@ def _symbols(root: Root) -> Iterator[Symbol]:
     root = getattr(root, "func", root)  # a functools.partial
     name = getattr(root, "__qualname__", type(root).__qualname__).split(".")[0]
     module = getattr(root, "__module__", type(root).__module__)
-    if module == "__main__":  # a stage, or in one of Ray's workers: whose code is it?
-        raise ValueError(f"name '{name}' as a string: its module runs as a program")
+    if module == "__main__" and sys.modules[module].__spec__ is not None:
+        raise ValueError(f"name '{name}' as a string: its module runs as a program (python -m)")
     if find_source(module) is None:  # another package's
         return
     if name in parsed(module).definitions:

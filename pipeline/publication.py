@@ -7,7 +7,6 @@ A folder that is not empty and has no marker is refused before anything is touch
 import json
 import os
 import shutil
-import uuid
 from collections.abc import Callable, Collection, Iterable, Iterator, Mapping
 from contextlib import contextmanager
 from dataclasses import asdict, dataclass, replace
@@ -16,6 +15,7 @@ from typing import Any
 
 from pipeline import paths
 from pipeline.errors import UserError
+from pipeline.manifest import fingerprint
 from pipeline.stage import write_json
 
 MARKER = ".publication.json"
@@ -38,11 +38,12 @@ class Publication:
     files: tuple[str, ...] = ()
     """What the publication put there, relative to its folder, with ``/``."""
     id: str = ""
-    """Random, the same for all that is published to this place; empty before the first time."""
+    """What the publication is known by; the same wherever it is made again from the same thing."""
 
     def named(self, files: Iterable[str]) -> "Publication":
         """The same publication with other files, and an id if it had none."""
-        return replace(self, files=tuple(sorted(files)), id=self.id or uuid.uuid4().hex)
+        known = fingerprint({"kind": self.kind, "of": self.of})
+        return replace(self, files=tuple(sorted(files)), id=self.id or known[:32])
 
 
 def check_place(place: Path, sources: Collection[Path], option: str) -> Path:

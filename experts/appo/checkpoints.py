@@ -44,7 +44,9 @@ def read_checkpoint(path: Path, device: Any = "cpu") -> dict[str, Any]:
 
 
 def _check_archive(path: Path) -> None:
-    """ValueError when the file is no zip archive, or unpacks to more than it may."""
+    """ValueError when the file is no zip archive, unpacks to more than it may, or is damaged:
+    torch reads entries whatever their checksums say.
+    """
     with path.open("rb") as file:
         if not zipfile.is_zipfile(file):
             raise ValueError("not written by torch.save")
@@ -53,6 +55,9 @@ def _check_archive(path: Path) -> None:
         entry.file_size > MAX_PICKLE for entry in entries if entry.filename.endswith(".pkl")
     ):
         raise ValueError("too large")
+    with zipfile.ZipFile(path) as archive:
+        if damaged := archive.testzip():
+            raise ValueError(f"'{damaged}' has another checksum")
 
 
 def _check_contents(checkpoint: Any) -> None:

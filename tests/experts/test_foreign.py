@@ -12,7 +12,7 @@ import numpy as np
 import pytest
 import torch
 import yaml
-from hypothesis import HealthCheck, given, settings
+from hypothesis import HealthCheck, example, given, settings
 from hypothesis import strategies as st
 from sample_factory.model.actor_critic import create_actor_critic
 
@@ -308,6 +308,7 @@ def edit(data, edits):
         max_size=4,
     )
 )
+@example(edits=[("set", 97084, b"\x00")])
 def test_a_corrupted_checkpoint_is_a_user_error_or_still_the_same(published, edits, tmp_path):
     """Bytes between an archive's entries mean nothing: a change there may go unnoticed."""
     path = tmp_path / "corrupted.pth"

@@ -1,5 +1,6 @@
 """Digests of code change with what decides a result, and with nothing else."""
 
+import sys
 import textwrap
 from pathlib import Path
 
@@ -162,9 +163,12 @@ def test_every_module_of_the_project_can_be_followed():
             assert python_source.find_source(name) == path
 
 
-def test_code_that_runs_as_a_program_must_be_named():
+def test_code_that_runs_as_a_program_must_be_named(monkeypatch):
     def stage() -> None: ...
 
     stage.__qualname__, stage.__module__ = "stage", "__main__"
+    monkeypatch.setattr(sys.modules["__main__"], "__spec__", None)
+    assert closure.digests(stage) == {}  # a script of the user's
+    monkeypatch.setattr(sys.modules["__main__"], "__spec__", closure.__spec__)
     with pytest.raises(ValueError, match="name 'stage' as a string"):
         closure.digest(stage)
