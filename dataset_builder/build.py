@@ -178,8 +178,10 @@ def build(source: Configuration) -> None:
     if source.modality.episodic:
         origin = source.files["all"][0].parent
         files = manifest.read_manifest(origin)["files"]
-        for problem in manifest.file_problems(origin, files):
-            raise UserError(f"{problem}: delete it and collect again")
+        for entry in files:
+            path = origin / entry["file"]
+            if not content.same_content(path, entry["bytes"], entry["sha256"]):
+                raise UserError(f"'{path}' is not what was collected: delete it and collect again")
         found = [episode_digests(path, source.modality) for path in source.files["all"]]
         test = splits.held_out(itertools.chain(*found), source.test_fraction)
         streams = {

@@ -6,7 +6,6 @@ that its bytes are the same whoever makes it; its ``.json`` beside it says that 
 """
 
 import argparse
-import hashlib
 import math
 from collections.abc import Iterable, Iterator, Sequence
 from dataclasses import dataclass, replace
@@ -14,9 +13,9 @@ from itertools import accumulate
 from pathlib import Path
 from typing import Any
 
-import numpy as np
 import pyarrow as pa
 
+from dataset_builder import splits
 from dataset_builder.task_manifest import Record, totals, write_manifest
 from pipeline import closure, content, engines, manifest, paths, schema
 from pipeline.domains import ENVIRONMENTS, PUBLISHED_DOMAINS, get_domain
@@ -264,7 +263,11 @@ def collect_shard(shard: Shard) -> None:
             )
         )
         tables = episode_tables(task.modality, episodes, policy)
-        write_shard(shard.path, schema.arrow_schema(task.modality), tables)
+        write_shard(
+            shard.path,
+            schema.arrow_schema(task.modality),
+            tally.identify(task.modality, tables),
+        )
     finally:
         envs.close()
     record = manifest.file_record(
@@ -309,19 +312,13 @@ class Tally:
         for episode in episodes:
             self.steps += len(episode)
             self.returns.append(episode.score)
-            self.digests.append(digest(episode))
             yield episode
 
-
-def digest(episode: Episode) -> str:
-    """Sixteen hexadecimal digits that two episodes share if what was seen, done and earned is the
-    same.
-    """
-    whole = hashlib.blake2b(digest_size=8)
-    for rows in (episode.actions, episode.rewards, *episode.observations.values()):
-        texts = rows.dtype == object
-        whole.update("\n".join(rows).encode() if texts else np.ascontiguousarray(rows).data)
-    return whole.hexdigest()
+    def identify(self, modality: Modality, tables: Iterator[pa.Table]) -> Iterator[pa.Table]:
+        """Pass their rows on and keep what their contents are known by."""
+        for table in tables:
+            self.digests += [digest.hex() for digest in splits.digests(table, modality)]
+            yield table
 
 
 def finish(job: TaskCollection, records: list[Record]) -> dict[str, Any]:

@@ -68,5 +68,7 @@ def held_out(found: Iterable[Digest], fraction: float) -> set[Digest]:
 
 
 def position(digest: Digest) -> float:
-    """Where a content lies between 0 and 1, evenly distributed."""
+    """A number in [0, 1) that follows from a digest alone, uniform over contents: below
+    ``test_fraction``, the content is held out.
+    """
     return int.from_bytes(digest[:8], "big") / 2**64

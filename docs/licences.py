@@ -26,7 +26,7 @@ PLATFORMS = [
 ]  # fmt: skip
 """Where the project can be installed; packages for other platforms are left out."""
 READ = {"pyglet": "BSD-3-Clause"}
-"""Licences that only the text of a package's licence tells, not its metadata."""
+"""Package -> its SPDX licence, read by hand from its licence text, as its metadata names none."""
 
 
 def locked(lock: str) -> dict[str, str]:

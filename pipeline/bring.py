@@ -39,6 +39,7 @@ def bring_own(values: dict[str, Any], folder: Path) -> list[Mistake]:
         except UserError as error:
             mistakes.append(Mistake(("environments", name), str(error)))
             del values["environments"][name]
+    environments = {task.id for task in new}
     for name, module in modules.items():
         own = list(get_domain(name).tasks())
         values["domains"][name]["module"] = module
@@ -46,14 +47,14 @@ def bring_own(values: dict[str, Any], folder: Path) -> list[Mistake]:
         new += own
     for task in list(new):
         if task.id in tasks.published_tasks():
-            key = "environments" if task.domain == "gymnasium" else "domains"
+            key = "environments" if task.id in environments else "domains"
             message = f"'{task.id}' is the id of a published task: choose another"
             mistakes.append(Mistake((key, task.id), message))
             new.remove(task)
     tasks.bring(new)
     gymnasium = values.setdefault("gymnasium", {}) if values.get("environments") else None
     if isinstance(gymnasium, dict):
-        gymnasium.setdefault("tasks", [task.id for task in new if task.domain == "gymnasium"])
+        gymnasium.setdefault("tasks", [task.id for task in new if task.id in environments])
     return mistakes
 
 

@@ -247,7 +247,7 @@ class Decides(Shape):
 
 
 class Provenance(Shape):
-    """Where a configuration of a dataset comes from: episodes, or a corpus' report."""
+    """``provenance`` in a dataset's manifest: who played the episodes, or the corpus' report."""
 
     decides: Decides | None = None
     expert: Verdict | None = None
@@ -464,7 +464,7 @@ class Aggregate(Shape):
 
 
 class DomainAggregate(Aggregate):
-    """One domain in ``scores.json``."""
+    """The aggregates of one domain, as ``scores.json`` has them."""
 
     published: Aggregate
 

@@ -99,7 +99,7 @@ def corpus_mistakes(params: Params) -> Iterator[Mistake]:
 
 
 def place_of(error: Any) -> Place:
-    """Where one of pydantic's errors is."""
+    """The keys that lead to the value that a pydantic error (of ``errors()``) is about."""
     return tuple(part for part in error["loc"] if part != "[key]")
 
 

@@ -115,9 +115,9 @@ def remove(path: Path) -> None:
 
 
 def _place(path: str | Path, folder: bool) -> Path:
-    """Where an output really lies (a user may have linked it to another disk), in a folder.
+    """The real path of an output, whose link is followed; its parent folder is made.
 
-    OSError, before anything is computed, if something else than what it is to be is there.
+    OSError, before anything is computed, if a folder is there for a file, or the other way round.
     """
     path = Path(os.path.realpath(path)) if Path(path).is_symlink() else Path(path)
     path.parent.mkdir(parents=True, exist_ok=True)

@@ -219,7 +219,9 @@ class _Stripped(ast.NodeTransformer):
 
 
 def locate(module: str, name: str) -> Symbol | None:
-    """Where a name that is imported from a module is defined; None if it is not followed."""
+    """The symbol that ``from module import name`` gives, re-exports followed to the definition;
+    None if another package defines it.
+    """
     for _ in range(20):  # re-exports of re-exports
         if find_source(f"{module}.{name}"):
             return f"{module}.{name}", ""

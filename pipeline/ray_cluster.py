@@ -26,8 +26,8 @@ START_ATTEMPTS = 3
 CONNECT_SECONDS = 5
 """How long the cluster of ``RAY_ADDRESS`` may take to answer at all."""
 SESSIONS = Path("/tmp")
-"""Where Ray keeps its files while it runs; a longer path than this, such as TMPDIR may be, leaves
-no room for its sockets' names, which may have 107 bytes."""
+"""The folder of Ray's session folders: a short path, as the names of its sockets may have 107
+bytes, for which a long TMPDIR would leave no room."""
 PREFIX = f"jat-ray-{os.getuid()}-"
 MARK = "JAT_RAY_SESSION"
 """The environment variable by which Ray's processes are known."""

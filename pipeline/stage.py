@@ -93,8 +93,10 @@ def exit_with_one_line(run: Callable[[], None]) -> None:
 
 
 def _line(error: BaseException) -> str | None:
-    """As ``one_line``; every writer of files names its file, so that an error of writing without a
-    name is standard output's, to which nothing is written any more.
+    """The line of an error, as ``one_line`` says it; None for a fault of this project.
+
+    Every writer of files names its file: an error of writing without a name is standard output's,
+    which is then replaced by ``/dev/null``.
     """
     if isinstance(error, OSError) and error.filename is None and error.errno in OF_WRITING:
         os.dup2(os.open(os.devnull, os.O_WRONLY), 1)

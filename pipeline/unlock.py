@@ -22,9 +22,9 @@ PROCESSES = Path("/proc")
 
 
 def unlock(folder: Path = FOLDER) -> list[str]:
-    """Take those out of DVC's list who run no more; a line for each.
+    """Remove from DVC's lock file the processes that have ended; a line of text for each.
 
-    Whoever runs keeps what it has: DVC names it itself when it is in the way.
+    Running processes keep their locks: DVC itself names one that is in the way.
     """
     path = folder / RWLOCK
     if not path.exists() or not PROCESSES.is_dir():

@@ -8,14 +8,13 @@ from hypothesis import settings as examples
 from hypothesis import strategies as st
 from stages import contents, play_at_random, run_collect
 
-from dataset_builder.collect import digest, shard_slots
+from dataset_builder.collect import shard_slots
 from pipeline import closure
 from pipeline.errors import UserError
 from pipeline.manifest import fingerprint
 from pipeline.settings import Collect
 from pipeline.shards import read_rows
 from pipeline.stage import log, read_json, write_json
-from pipeline.types import Episode
 
 PENDULUM = Path("artifacts/episodes/mujoco/mujoco-pendulum")
 EXPERT = Path("artifacts/experts/mujoco/mujoco-pendulum/score.json")
@@ -232,27 +231,3 @@ def test_another_seed_gives_other_episodes_and_another_policy() -> None:
         rows = rows_of(PENDULUM)
         firsts.append({float(row["continuous_actions"][0, 0]) for row in rows})
     assert not firsts[0] & firsts[1]
-
-
-def test_a_digest_tells_what_was_seen_done_and_earned() -> None:
-    def made(**more) -> Episode:
-        parts = {
-            "observations": {"continuous_observations": np.zeros((3, 4), np.float32)},
-            "actions": np.zeros((2, 1), np.float32),
-            "rewards": np.zeros(2, np.float32),
-            **more,
-        }
-        return Episode(
-            "mujoco-pendulum", **parts, terminated=True, truncated=False, seed=0, reset_index=0
-        )
-
-    seen = np.zeros((3, 4), np.float32)
-    seen[2, 3] = 1
-    digests = [
-        digest(made()),
-        digest(made(rewards=np.array([0, 1], np.float32))),
-        digest(made(actions=np.array([[0], [1]], np.float32))),
-        digest(made(observations={"continuous_observations": seen})),
-    ]
-    assert len(set(digests)) == 4
-    assert digest(made()) == digests[0]

@@ -14,7 +14,6 @@ from pipeline.stage import (
     log,
     progress,
     read_json,
-    write_atomic,
     write_json,
 )
 
@@ -154,20 +153,3 @@ def test_an_error_is_one_bounded_printable_line() -> None:
     assert line.startswith("a b?[2J xxx")
     assert line.endswith("the remedy")
     assert len(line) == LINE
-
-
-def test_a_write_that_stops_half_way_keeps_the_old_file(
-    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
-) -> None:
-    path = tmp_path / "x"
-    write_atomic(path, "old")
-    whole = Path.write_bytes
-
-    def half(self: Path, data: bytes) -> int:
-        whole(self, data[: len(data) // 2])
-        raise OSError("no space left")
-
-    monkeypatch.setattr(Path, "write_bytes", half)
-    with pytest.raises(OSError, match="no space left"):
-        write_atomic(path, "new content")
-    assert path.read_text() == "old"

@@ -174,13 +174,17 @@ def load_task(
     )
 
 
+REPORTS = {"text": TextReport, "vision": VisionReport}
+"""The shape of a corpus' ``report.json``, by what its documents are."""
+
+
 def load_corpus(domain: str, name: str, score: dict[str, float] | None) -> CorpusResult | None:
     """The report of one corpus; ``None`` if it has not been built."""
     folder = paths.corpus_folder(domain, name)
-    report = optional(folder / "report.json", TextReport if domain == "text" else VisionReport)
+    report = optional(folder / "report.json", REPORTS[domain])
     if report is None:
         return None
-    if domain == "text":
+    if "documents" in report:
         read, kept = report["documents"]["in"], report["documents"]["kept"]
         size, dropped = report["bytes"]["kept"], dict(report["dropped"])
     else:
